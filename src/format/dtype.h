@@ -1,0 +1,38 @@
+// Element types of stored tensors, numbered as GGUF numbers them (ggml, docs/gguf.md).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace snug {
+
+enum class DType : uint8_t {
+  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ5_0 = 6, kQ8_0 = 8, kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kBF16 = 30,
+};
+
+struct DTypeInfo {
+  DType type;
+  std::string_view name;  // "Q4_K"
+  uint32_t block;         // weights per block along a row
+  uint32_t bytes;         // bytes per block
+};
+// Null for ids this build does not read.
+const DTypeInfo* FindDType(uint32_t gguf_id);
+const DTypeInfo& Info(DType type);
+std::optional<DType> ParseDType(std::string_view name);  // any case
+// Bytes of a row of `cols` weights; cols must be a multiple of the block.
+inline uint64_t RowBytes(DType type, uint64_t cols) {
+  const DTypeInfo& i = Info(type);
+  return cols / i.block * i.bytes;
+}
+
+// The slow, obvious reference: `n` weights (a multiple of the block) of `type` to float32.
+void Dequantize(DType type, const uint8_t* src, size_t n, float* dst);
+float HalfToFloat(uint16_t h);
+uint16_t FloatToHalf(float f);      // round to nearest even
+float BFloatToFloat(uint16_t b);
+uint16_t FloatToBFloat(float f);    // round to nearest even; NaN stays NaN
+
+}  // namespace snug

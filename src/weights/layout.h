@@ -1,0 +1,48 @@
+// How a model's tensors are packed into parts, the units that are pinned or streamed: globals, one part per
+// layer, then the head in row blocks. The layout follows from metadata alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/ledger.h"
+#include "base/status.h"
+#include "format/gguf.h"
+#include "kernel/matmul.h"
+
+namespace snug {
+
+// A tensor, or a block of its rows, at `offset` of its part.
+struct PartTensor {
+  const TensorInfo* info = nullptr;  // owned by the GgufFile, which outlives the layout
+  uint32_t first_row = 0, rows = 0;  // first_row is a multiple of kPanelRows
+  bool packed = true;  // a matrix in panels; else its values as float32 (norms, biases)
+  size_t offset = 0, bytes = 0;
+};
+
+struct Part {
+  std::string name;  // "globals", "layer 3", "head 0"
+  std::vector<PartTensor> tensors;
+  size_t bytes = 0;         // in memory, a multiple of 64
+  uint64_t file_bytes = 0;  // read from the file
+};
+
+// Parts in the order a forward pass uses them. Part 0 (globals) is always resident.
+struct WeightLayout {
+  std::vector<Part> parts;
+  size_t first_head = 0;  // index of the first head part; parts.size() - first_head head parts
+  uint64_t total_bytes() const;
+  uint64_t max_part_bytes() const;  // of the parts that may stream, i.e. all but 0
+};
+
+// Bytes of the bounce buffer that ReadPart needs: row panels are read into it and packed from it, so that
+// packing never holds two copies of a tensor.
+inline constexpr uint64_t kBounceBytes = 8 * kMiB;
+
+// Reads one part into dst (Part::bytes). `files` are opened by the caller, direct or not, one per split.
+// Errors: kIo / kBadFile naming tensor and offset. If `bytes_read` is given, adds what was read.
+Status ReadPart(const std::vector<File>& files, const Part& part, uint8_t* dst, uint8_t* bounce,
+                uint64_t bounce_bytes, uint64_t* bytes_read = nullptr);
+
+}  // namespace snug
