@@ -1,0 +1,86 @@
+// The memory plan: bytes per owner, from metadata alone. The engine allocates exactly what the plan says, from
+// the fields below, so plan and allocator are one code.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/ledger.h"
+#include "base/machine.h"
+#include "base/status.h"
+#include "format/gguf.h"
+#include "kernel/attention.h"
+#include "model/model.h"
+#include "weights/layout.h"
+#include "weights/place.h"
+
+namespace snug {
+
+enum class PlaceChoice : uint8_t { kAuto, kResident, kStream };
+
+struct EngineOptions {
+  std::string model_path;
+  Budget budget;
+  uint32_t context = 4096;   // tokens per sequence, prompt and answer
+  uint32_t sequences = 1;    // sequences that may live at once
+  uint32_t chunk = 0;        // tokens per step at most; 0: the planner's choice (512, less when short)
+  uint32_t logit_rows = 1;   // rows of logits one step may ask for (at most chunk)
+  int threads = 0;           // 0: all usable CPUs
+  KvType key_type = KvType::kF16, value_type = KvType::kF16;
+  bool exact = false;        // activations, cache and sums in float32
+  PlaceChoice place = PlaceChoice::kAuto;
+  StreamOptions stream;      // slots = 0: the planner's choice
+  bool plane_head = true;    // split the head into bit planes where that pays (resident, Q8_0)
+  std::function<void(uint64_t done, uint64_t total)> on_load;  // bytes; may be null
+};
+
+// Limits of this machine that predictions rest on; zeros where unknown.
+struct MachineRates {
+  double read_bytes_per_s = 0;   // memory, all threads
+  double int8_ops_per_s = 0;     // multiply and add counted apart
+  double bf16_ops_per_s = 0;
+  double disk_bytes_per_s = 0;   // direct reads
+};
+
+struct MemoryPlan {
+  uint64_t budget = 0;
+  bool fits = false;
+  std::array<uint64_t, kOwners> at_load{};     // while weights are read (bounce buffers)
+  std::array<uint64_t, kOwners> at_start{};    // loaded, nothing cached yet
+  std::array<uint64_t, kOwners> at_context{};  // every sequence at full context
+  std::array<uint64_t, kOwners> peak{};        // the phase with the largest total
+  uint64_t peak_total = 0;
+
+  // What the engine allocates.
+  bool resident = true;
+  bool plane_head = false;
+  StreamOptions stream;
+  uint32_t chunk = 0, logit_rows = 0;
+  int threads = 0;
+  uint64_t base_bytes = 0, vocab_bytes = 0, weight_bytes = 0, io_bytes = 0;
+  uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
+  uint64_t kv_page_bytes = 0;
+  uint32_t kv_pages = 0;
+
+  double predicted_prefill_tps = 0, predicted_decode_tps = 0;  // 0: unknown
+  uint64_t weight_bytes_per_token = 0, kv_bytes_per_token_at_context = 0, disk_bytes_per_token = 0;
+  struct Suggestion {
+    std::string change;  // "--ctx 1024", "--memory 420MiB", ...
+    uint64_t peak = 0;   // bytes with that change
+  };
+  std::vector<Suggestion> suggestions;  // nearest changes that fit; empty when it fits
+};
+
+// Plans a run. Errors are those of options that no budget can serve (context 0, unsupported types).
+// Not fitting is not an error here: see MemoryPlan::fits.
+Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const WeightLayout& layout,
+                            const EngineOptions& options, const MachineRates& rates);
+// The kDoesNotFit error that a plan which does not fit turns into, with shortfall and suggestions.
+Error DoesNotFit(const MemoryPlan& plan);
+// Opens the file's metadata and plans: what `snug plan` runs.
+Result<MemoryPlan> PlanFile(const EngineOptions& options, const MachineRates& rates);
+
+}  // namespace snug
