@@ -1,0 +1,60 @@
+// What the parts of the matrix product share; not for other folders.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernel/matmul.h"
+
+namespace snug {
+
+// How a unit of `cols` columns of one row lies in the file and in a panel. Float types go in units
+// of 64.
+struct PanelLayout {
+  uint32_t cols, bytes;     // of the file's block
+  bool has_head = false;    // f16 scales lie apart, ahead of the body: [unit, 16]
+  uint32_t scale_at = 0;    // where in the block that scale is
+  uint32_t body_at = 0;     // the words that are transposed: at this byte,
+  uint32_t words;           // so many,
+  uint32_t flip = 0;        // XORed with this (signed bytes become unsigned)
+  bool fifth_bits = false;  // word 0 holds Q5_0's fifth bits, regrouped by columns of four
+  size_t HeadBytes(size_t columns) const {
+    return has_head ? (columns / cols * 2 * kPanelRows + 63) / 64 * 64 : 0;
+  }
+};
+const PanelLayout& LayoutOf(DType type);
+
+// Bytes of f16 block scales ahead of a panel's body, a multiple of 64; 0 where the body holds them.
+size_t HeadBytes(DType type, size_t cols);
+
+// Panels that several token tiles go over together: at most kGroupBytes of weights (half of a 1 MiB
+// L2), in chunks of kChunkCols columns (12 tokens take 18 KiB of a 48 KiB L1).
+inline constexpr size_t kGroupBytes = size_t{512} << 10;
+inline constexpr size_t kMaxGroup = 16;
+inline constexpr size_t kChunkCols = 1024;
+// Columns of an outlier token's low row that are quantized at a time.
+inline constexpr size_t kLowCols = 1024;
+// Columns that the float kernels dequantize at a time, 64 bytes each: 16 KiB.
+inline constexpr size_t kFloatCols = 256;
+
+// A token counts as two rows when its largest value exceeds kOutlierFactor times the typical block
+// maximum: the geometric mean over its blocks that are not zero, whose logarithm is, to 6 %, the
+// mean of the floats' bits. Ordinary tokens of real models stay below; massive activations exceed
+// it a hundredfold.
+inline constexpr float kOutlierFactor = 256.0f;
+inline bool IsOutlier(float largest, int64_t mean_bits) {
+  return largest > kOutlierFactor * std::bit_cast<float>(static_cast<int32_t>(mean_bits));
+}
+
+// The low row of `token`, x - hi, columns [first, first + cols), into slot 0 of low [cols / 32].
+void QuantizeLow(const Activations& x, size_t token, size_t first, size_t cols, XBlock* low);
+
+void MatMulInt8(const PackedMatrix& w, const Activations& x, size_t first_panel, size_t last_panel,
+                float* out, size_t out_stride);
+void MatMulFloat(const PackedMatrix& w, const Activations& x, size_t first_panel, size_t last_panel,
+                 bool exact, float* out, size_t out_stride);
+
+}  // namespace snug

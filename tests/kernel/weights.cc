@@ -1,0 +1,165 @@
+#include "kernel/weights.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace snug::testing {
+namespace {
+
+struct Block {
+  size_t cols, bytes;
+};
+Block BlockOf(DType type) {
+  switch (type) {
+    case DType::kF32:
+      return {1, 4};
+    case DType::kF16:
+      return {1, 2};
+    case DType::kBF16:
+      return {1, 2};
+    case DType::kQ4_0:
+      return {32, 18};
+    case DType::kQ5_0:
+      return {32, 22};
+    case DType::kQ8_0:
+      return {32, 34};
+    case DType::kQ4_K:
+      return {256, 144};
+    case DType::kQ5_K:
+      return {256, 176};
+    case DType::kQ6_K:
+      return {256, 210};
+  }
+  return {1, 1};
+}
+
+double Half(const uint8_t* p) {
+  const int bits = p[0] | p[1] << 8;
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const double magnitude =
+      exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+  return bits >> 15 != 0 ? -magnitude : magnitude;
+}
+
+// An f16 near `value` with random low bits and sign.
+void PutHalf(uint8_t* p, double value, bool may_be_negative, std::mt19937& rng) {
+  int exponent = 0;
+  std::frexp(value, &exponent);
+  const int bits = (exponent + 14) << 10 | static_cast<int>(rng() & 1023) |
+                   (may_be_negative && (rng() & 1) != 0 ? 1 << 15 : 0);
+  p[0] = static_cast<uint8_t>(bits);
+  p[1] = static_cast<uint8_t>(bits >> 8);
+}
+
+// The 6-bit scale and minimum of sub-block j of Q4_K and Q5_K.
+void ScaleMin(const uint8_t* s, size_t j, int* scale, int* min) {
+  if (j < 4) {
+    *scale = s[j] & 63;
+    *min = s[j + 4] & 63;
+  } else {
+    *scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+    *min = s[j + 4] >> 4 | (s[j] >> 6) << 4;
+  }
+}
+
+double BlockWeight(DType type, const uint8_t* b, size_t i) {
+  switch (type) {
+    case DType::kF32: {
+      float f;
+      std::memcpy(&f, b, 4);
+      return f;
+    }
+    case DType::kF16:
+      return Half(b);
+    case DType::kBF16:
+      return std::bit_cast<float>(static_cast<uint32_t>(b[0] | b[1] << 8) << 16);
+    case DType::kQ8_0:
+      return Half(b) * static_cast<int8_t>(b[2 + i]);
+    case DType::kQ4_0:
+      return Half(b) * ((i < 16 ? b[2 + i] & 15 : b[2 + i - 16] >> 4) - 8);
+    case DType::kQ5_0: {
+      const uint32_t fifth = b[2] | b[3] << 8 | b[4] << 16 | static_cast<uint32_t>(b[5]) << 24;
+      const int low = i < 16 ? b[6 + i] & 15 : b[6 + i - 16] >> 4;
+      return Half(b) * (static_cast<int>(low | (fifth >> i & 1) << 4) - 16);
+    }
+    case DType::kQ4_K:
+    case DType::kQ5_K: {
+      int scale, min;
+      ScaleMin(b + 4, i / 32, &scale, &min);
+      const uint8_t* low = b + (type == DType::kQ4_K ? 16 : 48) + i / 64 * 32 + i % 32;
+      int q = i / 32 % 2 == 0 ? *low & 15 : *low >> 4;
+      if (type == DType::kQ5_K) q |= (b[16 + i % 32] >> (i / 32) & 1) << 4;
+      return Half(b) * scale * q - Half(b + 2) * min;
+    }
+    case DType::kQ6_K: {
+      const size_t half = i / 128, quarter = i / 32 % 4, l = i % 32;
+      const uint8_t low = b[half * 64 + quarter % 2 * 32 + l];
+      const int q =
+          (quarter < 2 ? low & 15 : low >> 4) | (b[128 + half * 32 + l] >> (2 * quarter) & 3) << 4;
+      return Half(b + 208) * static_cast<int8_t>(b[192 + i / 16]) * (q - 32);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::vector<uint8_t> RandomWeights(DType type, size_t rows, size_t cols, std::mt19937& rng) {
+  const Block block = BlockOf(type);
+  std::vector<uint8_t> raw(rows * cols / block.cols * block.bytes);
+  for (uint8_t& b : raw) b = static_cast<uint8_t>(rng());
+  std::normal_distribution<float> normal;
+  for (size_t at = 0; at < raw.size(); at += block.bytes) {
+    uint8_t* b = raw.data() + at;
+    switch (type) {
+      case DType::kF32: {
+        const float f = normal(rng);
+        std::memcpy(b, &f, 4);
+        break;
+      }
+      case DType::kF16:
+        PutHalf(b, std::abs(normal(rng)) + 1e-3, true, rng);
+        break;
+      case DType::kBF16: {
+        const uint32_t bits = std::bit_cast<uint32_t>(normal(rng));
+        b[0] = static_cast<uint8_t>(bits >> 16);
+        b[1] = static_cast<uint8_t>(bits >> 24);
+        break;
+      }
+      case DType::kQ8_0:
+        PutHalf(b, 0.008, true, rng);
+        break;
+      case DType::kQ4_0:
+        PutHalf(b, 0.1, true, rng);
+        break;
+      case DType::kQ5_0:
+        PutHalf(b, 0.06, true, rng);
+        break;
+      case DType::kQ4_K:
+      case DType::kQ5_K:
+        PutHalf(b, type == DType::kQ4_K ? 0.002 : 0.001, false, rng);
+        PutHalf(b + 2, 0.015, false, rng);
+        break;
+      case DType::kQ6_K:
+        PutHalf(b + 208, 0.0003, true, rng);
+        break;
+    }
+  }
+  return raw;
+}
+
+double WeightAt(DType type, const std::vector<uint8_t>& raw, size_t cols, size_t row, size_t col) {
+  const Block block = BlockOf(type);
+  const uint8_t* b = raw.data() + (row * cols + col) / block.cols * block.bytes;
+  return BlockWeight(type, b, col % block.cols);
+}
+
+std::vector<float> RandomRows(size_t rows, size_t cols, std::mt19937& rng) {
+  std::normal_distribution<float> normal;
+  std::vector<float> x(rows * cols);
+  for (float& v : x) v = normal(rng);
+  return x;
+}
+
+}  // namespace snug::testing
