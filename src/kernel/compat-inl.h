@@ -107,6 +107,20 @@ static HWY_INLINE VU Broadcast4(const int8_t* p) {
   return hn::Set(DU(), bits);
 }
 
+// QuadDot with the same four bytes at x for every lane: one instruction where it can be.
+template <bool kWide>
+static HWY_INLINE VI QuadDotBroadcast(VI acc, VU w, const int8_t* x) {
+#if HWY_TARGET == HWY_AVX3_DL
+  // Compilers load and dot in two.
+  asm("vpdpbusd %2%{1to16%}, %1, %0"
+      : "+v"(acc.raw)
+      : "v"(w.raw), "m"(*reinterpret_cast<const int32_t*>(x)));
+  return acc;
+#else
+  return kWide ? QuadDotWide(acc, w, Broadcast4(x)) : QuadDot(acc, w, Broadcast4(x));
+#endif
+}
+
 #if HWY_TARGET == HWY_AVX3_DL
 #undef SNUG_HAVE_BF16_DOT
 #define SNUG_HAVE_BF16_DOT 1

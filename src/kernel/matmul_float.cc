@@ -84,10 +84,12 @@ template <class Format>
 static HWY_NOINLINE void Widen(const uint8_t* body, const uint8_t* head, size_t units, float* dst) {
   for (size_t u = 0; u < units; ++u) {
     for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-      const Format format(body + u * Format::kBytes + 4 * lane,
-                          head + u * Format::kHeadBytes + 2 * lane);
-      Unroll<0, Format::kCols / 4>(
-          UnitToFloat<Format>{format, dst + u * Format::kCols * kPanelRows + lane});
+      Format format(body + u * Format::kBytes + 4 * lane, head + u * Format::kHeadBytes + 2 * lane);
+      for (size_t j = 0; j < Format::kSubs; ++j) {
+        format.Seek(j);
+        float* to = dst + (u * Format::kSubs + j) * kQBlock * kPanelRows + lane;
+        Unroll<0, 8>(SubBlockToFloat<Format>{format, to});
+      }
     }
   }
 }
@@ -118,9 +120,9 @@ static const float* PanelToFloat(const PackedMatrix& w, size_t panel, size_t fir
   const uint8_t* p = w.data + panel * PanelBytes(w.type, w.cols);
   const uint8_t* body = p + HeadBytes(w.type, w.cols);
   const auto widen = [&]<class Format>(const Format*) {
-    const size_t u = first / Format::kCols;
-    Widen<Format>(body + u * Format::kBytes, p + u * Format::kHeadBytes, cols / Format::kCols,
-                  scratch);
+    constexpr size_t kUnitCols = kQBlock * Format::kSubs;
+    const size_t u = first / kUnitCols;
+    Widen<Format>(body + u * Format::kBytes, p + u * Format::kHeadBytes, cols / kUnitCols, scratch);
   };
   switch (w.type) {
     case DType::kF32:

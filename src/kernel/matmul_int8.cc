@@ -4,6 +4,7 @@
 #define HWY_TARGET_INCLUDE "kernel/matmul_int8.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.
+#include "hwy/cache_control.h"
 #include "kernel/compat-inl.h"
 #include "kernel/matmul.h"
 #include "kernel/matmul_formats-inl.h"
@@ -13,17 +14,23 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-// Registers: 2 per token (integer and float sums), a vector of weights, scales, masks.
+// Registers: two per token (integer and float sums), a vector of weights, scales, masks; Q6_K's
+// shifts take more.
 inline constexpr size_t kMaxTile = kLanes == 16 ? 12 : 4;
-
 template <class Format>
-static HWY_INLINE VI Dot(VI acc, VU w, VU x) {
-  if constexpr (Format::kWide) return QuadDotWide(acc, w, x);
-  return QuadDot(acc, w, x);
+inline constexpr size_t kTileOf = Format::kHalves ? std::min<size_t>(kMaxTile, 8) : kMaxTile;
+// Tokens of the next tile where `left` are left: 16 are better halved than split into 12 and 4.
+template <class Format>
+static size_t NextTile(size_t left) {
+  return left > kTileOf<Format> && left <= 16 ? std::min<size_t>(kMaxTile, 8)
+                                              : std::min(left, kTileOf<Format>);
 }
+// Bytes ahead of the weights in use that are asked of memory: hardware prefetching alone keeps up
+// with neither one token nor several.
+inline constexpr size_t kAhead = 8192;
 
-// One sub-block of 32 columns for T tokens. x[t / 4] is the block of token t.
-template <class Format, int T, int J>
+// One sub-block of 32 columns for T tokens. x[g] is the block of tokens [4 g, 4 g + 4).
+template <class Format, int T>
 struct SubBlock {
   static constexpr int kGroups = (T + 3) / 4;
   const Format& format;
@@ -33,162 +40,150 @@ struct SubBlock {
   // Weights [16 * Half, ...): all 32 columns, or 16 where each half has its scale.
   template <int Half>
   HWY_INLINE void Run() const {
-    constexpr int kQuads = Format::kHalves ? 4 : 8;
     VI dot[T];
     HWY_UNROLL(12)
-    for (int t = 0; t < T; ++t) {
-      const XBlock& b = x[t / 4][J];
-      if constexpr (Format::kShift == 0) {
-        dot[t] = hn::Zero(DI());
-      } else if constexpr (!Format::kHalves) {
-        dot[t] = hn::ShiftLeft<Format::kShift>(hn::Set(DI(), b.neg[t % 4]));
-      } else {
-        const VI first = hn::Set(DI(), b.neg_half[t % 4]);
-        const VI sum = Half == 0 ? first : hn::Sub(hn::Set(DI(), b.neg[t % 4]), first);
-        dot[t] = hn::ShiftLeft<Format::kShift>(sum);
-      }
-    }
-    Quads<Half * 4, kQuads>(dot);
-    const VF scale = format.template Scale<J, Half>();
+    for (int t = 0; t < T; ++t) dot[t] = Start<Half>(*x[t / 4], t % 4);
+    Quads<Half * 4, Format::kHalves ? 4 : 8>(dot);
+    const VF scale = format.template Scale<Half>();
     HWY_UNROLL(12)
     for (int t = 0; t < T; ++t) {
-      const VF both = hn::Mul(scale, hn::Set(DF(), x[t / 4][J].scale[t % 4]));
+      const VF both = hn::Mul(scale, hn::Set(DF(), x[t / 4]->scale[t % 4]));
       acc[t] = hn::MulAdd(hn::ConvertTo(DF(), dot[t]), both, acc[t]);
     }
     if constexpr (Format::kMin) {
-      const VF min = format.template Min<J>();
+      const VF min = format.Min();
       HWY_UNROLL(12)
       for (int t = 0; t < T; ++t) {
-        acc[t] = hn::NegMulAdd(min, hn::Set(DF(), x[t / 4][J].sum[t % 4]), acc[t]);
+        acc[t] = hn::NegMulAdd(min, hn::Set(DF(), x[t / 4]->sum[t % 4]), acc[t]);
       }
+    }
+  }
+  // The dot product of x with the weights' offset, negative: exact in integers.
+  template <int Half>
+  static HWY_INLINE VI Start(const XBlock& b, int slot) {
+    if constexpr (Format::kShift == 0) return hn::Zero(DI());
+    if constexpr (Format::kShift != 0) {
+      VI sum = hn::Set(DI(), Format::kHalves ? b.neg_half[slot] : b.neg[slot]);
+      if constexpr (Half == 1) sum = hn::Sub(hn::Set(DI(), b.neg[slot]), sum);
+      return hn::ShiftLeft<Format::kShift>(sum);
     }
   }
   template <int K, int N>
   HWY_INLINE void Quads(VI (&dot)[T]) const {
     if constexpr (N > 0) {
-      const VU w = format.template Quad<J, K>();
+      const VU w = format.template Quad<K>();
       HWY_UNROLL(12)
       for (int t = 0; t < T; ++t) {
-        dot[t] = Dot<Format>(dot[t], w, Broadcast4(x[t / 4][J].q[t % 4] + 4 * K));
+        dot[t] = QuadDotBroadcast<Format::kWide>(dot[t], w, x[t / 4]->q[t % 4] + 4 * K);
       }
       Quads<K + 1, N - 1>(dot);
     }
   }
 };
 
-template <class Format, int T>
-struct Unit {
-  template <int J>
-  HWY_INLINE void Run() const {
-    Unroll<0, Format::kHalves ? 2 : 1>(SubBlock<Format, T, J>{format, x, acc});
-  }
-  const Format& format;
-  const XBlock* const (&x)[(T + 3) / 4];
-  VF (&acc)[T];
+// What a tile reads and adds to: `units` units of one panel, at this target's lanes.
+struct Operands {
+  const uint8_t *body, *head;
+  const XBlock* x;
+  size_t x_stride;  // blocks from four tokens to the next four
+  size_t units;
+  bool ahead;   // the weights come from memory
+  float* sums;  // [T, 16]
 };
 
-// Adds `units` units of one panel (at this target's lanes) to acc [T, 16].
 template <class Format, int T>
-static HWY_NOINLINE void Tile(const uint8_t* HWY_RESTRICT body, const uint8_t* HWY_RESTRICT head,
-                              const XBlock* HWY_RESTRICT x, size_t x_stride, size_t units,
-                              float* HWY_RESTRICT out) {
+static HWY_NOINLINE void Tile(const Operands& o) {
   constexpr int kGroups = (T + 3) / 4;
-  const XBlock* group[kGroups];
-  for (int g = 0; g < kGroups; ++g) group[g] = x + g * x_stride;
+  const XBlock* x[kGroups];
+  for (int g = 0; g < kGroups; ++g) x[g] = o.x + g * o.x_stride;
   VF acc[T];
   HWY_UNROLL(12)
-  for (int t = 0; t < T; ++t) acc[t] = hn::LoadU(DF(), out + t * kPanelRows);
-  for (size_t u = 0; u < units; ++u) {
-    const Format format(body, head);
-    Unroll<0, Format::kCols / 32>(Unit<Format, T>{format, group, acc});
+  for (int t = 0; t < T; ++t) acc[t] = hn::LoadU(DF(), o.sums + t * kPanelRows);
+  const uint8_t *body = o.body, *head = o.head;
+  for (size_t u = 0; u < o.units; ++u) {
+    Format format(body, head);
+    for (size_t j = 0; j < Format::kSubs; ++j) {
+      if (o.ahead) {
+        constexpr size_t kStep = Format::kBytes / Format::kSubs;
+        for (size_t i = 0; i < kStep; i += 64) hwy::Prefetch(body + kAhead + j * kStep + i);
+      }
+      format.Seek(j);
+      Unroll<0, Format::kHalves ? 2 : 1>(SubBlock<Format, T>{format, x, acc});
+      for (int g = 0; g < kGroups; ++g) ++x[g];
+    }
     body += Format::kBytes;
     head += Format::kHeadBytes;
-    for (int g = 0; g < kGroups; ++g) group[g] += Format::kCols / 32;
   }
   HWY_UNROLL(12)
-  for (int t = 0; t < T; ++t) hn::StoreU(acc[t], DF(), out + t * kPanelRows);
+  for (int t = 0; t < T; ++t) hn::StoreU(acc[t], DF(), o.sums + t * kPanelRows);
 }
 
-// Tiles of `tokens` tokens, rounded up to a size that is instantiated (the surplus lanes of the
-// last block are computed and dropped).
+// Tiles of `tokens` tokens in sizes that are instantiated: surplus slots of a last block are
+// computed and dropped.
 template <class Format>
-static void AnyTile(size_t tokens, const uint8_t* body, const uint8_t* head, const XBlock* x,
-                    size_t x_stride, size_t units, float* acc) {
-  for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-    const uint8_t* b = body + 4 * lane;
-    const uint8_t* h = head + 2 * lane;
-    float* a = acc + lane;
-    if constexpr (kMaxTile == 12) {
-      if (tokens > 8) {
-        Tile<Format, 12>(b, h, x, x_stride, units, a);
-        continue;
-      }
-      if (tokens > 4) {
-        Tile<Format, 8>(b, h, x, x_stride, units, a);
-        continue;
-      }
-    }
-    if (tokens > 2) {
-      Tile<Format, 4>(b, h, x, x_stride, units, a);
-    } else if (tokens == 2) {
-      Tile<Format, 2>(b, h, x, x_stride, units, a);
-    } else {
-      Tile<Format, 1>(b, h, x, x_stride, units, a);
-    }
+static void AnyTile(size_t tokens, const Operands& o) {
+  if constexpr (kTileOf < Format >> 8) {
+    if (tokens > 8) return Tile<Format, 12>(o);
   }
+  if constexpr (kTileOf < Format >> 4) {
+    if (tokens > 4) return Tile<Format, 8>(o);
+  }
+  if (tokens > 2) return Tile<Format, 4>(o);
+  if (tokens == 2) return Tile<Format, 2>(o);
+  Tile<Format, 1>(o);
 }
 
 template <class Format>
 static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t first, size_t last,
                          float* out, size_t out_stride) {
-  const size_t units = w.cols / Format::kCols;
+  constexpr size_t kUnitCols = kQBlock * Format::kSubs;
+  const size_t units = w.cols / kUnitCols;
   const size_t panel_bytes = PanelBytes(w.type, w.cols);
   const size_t head_bytes = HeadBytes(w.type, w.cols);
   const size_t x_stride = x.cols / kQBlock;
-  const auto tile = [&](size_t panel, size_t tokens, const XBlock* blocks, size_t first_unit,
-                        size_t n, float* acc) {
+  // Adds units [unit, unit + n) of a panel to sums [tokens, 16].
+  const auto tile = [&](size_t panel, size_t tokens, const XBlock* blocks, size_t unit, size_t n,
+                        bool ahead, float* sums) {
     const uint8_t* p = w.data + panel * panel_bytes;
-    AnyTile<Format>(tokens, p + head_bytes + first_unit * Format::kBytes,
-                    p + first_unit * Format::kHeadBytes, blocks, x_stride, n, acc);
+    for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
+      AnyTile<Format>(tokens, {p + head_bytes + unit * Format::kBytes + 4 * lane,
+                               p + unit * Format::kHeadBytes + 2 * lane, blocks, x_stride, n, ahead,
+                               sums + lane});
+    }
   };
-  // One tile reads the panels in one stream. More tiles go over panels that stay in L2, in chunks
-  // of columns whose activations stay in L1.
-  const bool single = x.tokens <= kMaxTile;
-  const size_t group = single ? 1 : std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
-  const size_t chunk = single ? units : std::max<size_t>(kChunkCols / Format::kCols, 1);
-  alignas(64) float acc[kMaxGroup][kMaxTile * kPanelRows];
+  // Few tokens: each panel is read once from memory and again from L2. Many: their activations are
+  // what is read again, so several panels share them.
+  const size_t group =
+      x.tokens <= kFewTokens ? 1 : std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
+  alignas(64) float sums[kMaxGroup][kMaxTile * kPanelRows];
   for (size_t p = first; p < last; p += group) {
     const size_t n = std::min(group, last - p);
-    for (size_t t = 0; t < x.tokens; t += kMaxTile) {
-      const size_t tokens = std::min(kMaxTile, x.tokens - t);
+    for (size_t t = 0, tokens; t < x.tokens; t += tokens) {
+      tokens = NextTile<Format>(x.tokens - t);
       const XBlock* blocks = x.blocks + t / 4 * x_stride;
-      std::memset(acc, 0, n * sizeof(acc[0]));
-      for (size_t u = 0; u < units; u += chunk) {
-        const XBlock* at = blocks + u * (Format::kCols / kQBlock);
-        for (size_t i = 0; i < n; ++i)
-          tile(p + i, tokens, at, u, std::min(chunk, units - u), acc[i]);
-      }
+      std::memset(sums, 0, n * sizeof(sums[0]));
+      for (size_t i = 0; i < n; ++i) tile(p + i, tokens, blocks, 0, units, t == 0, sums[i]);
       for (size_t i = 0; i < n; ++i) {
         const size_t row = (p + i) * kPanelRows, rows = std::min<size_t>(kPanelRows, w.rows - row);
         for (size_t k = 0; k < tokens; ++k) {
-          std::memcpy(out + (t + k) * out_stride + row, acc[i] + k * kPanelRows,
+          std::memcpy(out + (t + k) * out_stride + row, sums[i] + k * kPanelRows,
                       rows * sizeof(float));
         }
       }
     }
     for (size_t e = 0; e < x.n_extra; ++e) {
-      std::memset(acc, 0, n * sizeof(acc[0]));
+      std::memset(sums, 0, n * sizeof(sums[0]));
       XBlock low[kLowCols / kQBlock];
       for (size_t c = 0; c < w.cols; c += kLowCols) {
         const size_t cols = std::min<size_t>(kLowCols, w.cols - c);
         QuantizeLow(x, x.extra[e], c, cols, low);
         for (size_t i = 0; i < n; ++i)
-          tile(p + i, 1, low, c / Format::kCols, cols / Format::kCols, acc[i]);
+          tile(p + i, 1, low, c / kUnitCols, cols / kUnitCols, false, sums[i]);
       }
       for (size_t i = 0; i < n; ++i) {
         const size_t row = (p + i) * kPanelRows, rows = std::min<size_t>(kPanelRows, w.rows - row);
         float* y = out + x.extra[e] * out_stride + row;
-        for (size_t r = 0; r < rows; ++r) y[r] += acc[i][r];
+        for (size_t r = 0; r < rows; ++r) y[r] += sums[i][r];
       }
     }
   }

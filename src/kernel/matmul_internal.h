@@ -30,11 +30,10 @@ const PanelLayout& LayoutOf(DType type);
 // Bytes of f16 block scales ahead of a panel's body, a multiple of 64; 0 where the body holds them.
 size_t HeadBytes(DType type, size_t cols);
 
-// Panels that several token tiles go over together: at most kGroupBytes of weights (half of a 1 MiB
-// L2), in chunks of kChunkCols columns (12 tokens take 18 KiB of a 48 KiB L1).
+// Panels that the tiles of more than kFewTokens tokens go over together: half of a 1 MiB L2.
+inline constexpr size_t kFewTokens = 64;
 inline constexpr size_t kGroupBytes = size_t{512} << 10;
 inline constexpr size_t kMaxGroup = 16;
-inline constexpr size_t kChunkCols = 1024;
 // Columns of an outlier token's low row that are quantized at a time.
 inline constexpr size_t kLowCols = 1024;
 // Columns that the float kernels dequantize at a time, 64 bytes each: 16 KiB.
