@@ -137,7 +137,7 @@ void BenchShape(ThreadPool& pool, const Shape& shape, const std::vector<size_t>&
     const double quantize =
         Median(5, [&] { a.Quantize(x.data(), shape.cols, shape.cols, 0, tokens); });
     a.Seal(x.data(), shape.cols, tokens, shape.cols);
-    const size_t per_task = PanelsPerTask(w, pool.size());
+    const size_t per_task = PanelsPerTask(w, tokens, pool.size());
     const size_t tasks = (w.panels() + per_task - 1) / per_task;
     const double flop = 2.0 * static_cast<double>(tokens) * shape.rows * shape.cols;
     const int loops =

@@ -10,10 +10,12 @@ bool UsesInt8(DType type) {
   return type != DType::kF32 && type != DType::kF16 && type != DType::kBF16;
 }
 
-size_t PanelsPerTask(const PackedMatrix& w, int threads) {
-  const size_t group = std::clamp<size_t>(kGroupBytes / PanelBytes(w.type, w.cols), 1, kMaxGroup);
-  const size_t balanced = w.panels() / (static_cast<size_t>(threads) * 8);
-  return std::clamp<size_t>(balanced, 1, group);
+size_t PanelsPerTask(const PackedMatrix& w, size_t tokens, int threads) {
+  const size_t panel_bytes = PanelBytes(w.type, w.cols), panels = w.panels();
+  const size_t least = static_cast<size_t>(threads) * (tokens <= kFewTokens ? 1 : 8);
+  const size_t tasks = std::max(panels * panel_bytes / kTaskBytes, least);
+  const size_t group = std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
+  return std::clamp<size_t>((panels + tasks - 1) / tasks, 1, group);
 }
 
 void MatMul(const PackedMatrix& w, const Activations& x, size_t first_panel, size_t last_panel,

@@ -88,9 +88,9 @@ class Activations {
 void MatMul(const PackedMatrix& w, const Activations& x, size_t first_panel, size_t last_panel,
             bool exact, float* out, size_t out_stride);
 
-// Panels that one task should cover: enough tasks to balance `threads` threads, and enough panels
-// in each to share the tokens' tiles. Any other number gives the same results.
-size_t PanelsPerTask(const PackedMatrix& w, int threads);
+// Panels that one task of a product with `tokens` tokens should cover, so that `threads` threads
+// are balanced and tasks are long enough. Any other number gives the same results.
+size_t PanelsPerTask(const PackedMatrix& w, size_t tokens, int threads);
 
 // Whether products with this type read int8 activations (else float32 rows).
 bool UsesInt8(DType type);

@@ -87,7 +87,8 @@ struct Operands {
   const XBlock* x;
   size_t x_stride;  // blocks from four tokens to the next four
   size_t units;
-  bool ahead;   // the weights come from memory
+  const uint8_t*
+      limit;    // end of the weights that will be read from memory; null where they are in a cache
   float* sums;  // [T, 16]
 };
 
@@ -103,9 +104,9 @@ static HWY_NOINLINE void Tile(const Operands& o) {
   for (size_t u = 0; u < o.units; ++u) {
     Format format(body, head);
     for (size_t j = 0; j < Format::kSubs; ++j) {
-      if (o.ahead) {
-        constexpr size_t kStep = Format::kBytes / Format::kSubs;
-        for (size_t i = 0; i < kStep; i += 64) hwy::Prefetch(body + kAhead + j * kStep + i);
+      constexpr size_t kStep = Format::kBytes / Format::kSubs;
+      if (const uint8_t* next = body + kAhead + j * kStep; next < o.limit) {
+        for (size_t i = 0; i < kStep; i += 64) hwy::Prefetch(next + i);
       }
       format.Seek(j);
       Unroll<0, Format::kHalves ? 2 : 1>(SubBlock<Format, T>{format, x, acc});
@@ -143,11 +144,11 @@ static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t fir
   const size_t x_stride = x.cols / kQBlock;
   // Adds units [unit, unit + n) of a panel to sums [tokens, 16].
   const auto tile = [&](size_t panel, size_t tokens, const XBlock* blocks, size_t unit, size_t n,
-                        bool ahead, float* sums) {
+                        const uint8_t* limit, float* sums) {
     const uint8_t* p = w.data + panel * panel_bytes;
     for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
       AnyTile<Format>(tokens, {p + head_bytes + unit * Format::kBytes + 4 * lane,
-                               p + unit * Format::kHeadBytes + 2 * lane, blocks, x_stride, n, ahead,
+                               p + unit * Format::kHeadBytes + 2 * lane, blocks, x_stride, n, limit,
                                sums + lane});
     }
   };
@@ -156,13 +157,19 @@ static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t fir
   const size_t group =
       x.tokens <= kFewTokens ? 1 : std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
   alignas(64) float sums[kMaxGroup][kMaxTile * kPanelRows];
+  const uint8_t* const end = w.data + last * panel_bytes;
+  for (const uint8_t* p = w.data + first * panel_bytes;
+       p < std::min(end, w.data + first * panel_bytes + kAhead); p += 64) {
+    hwy::Prefetch(p);
+  }
   for (size_t p = first; p < last; p += group) {
     const size_t n = std::min(group, last - p);
     for (size_t t = 0, tokens; t < x.tokens; t += tokens) {
       tokens = NextTile<Format>(x.tokens - t);
       const XBlock* blocks = x.blocks + t / 4 * x_stride;
       std::memset(sums, 0, n * sizeof(sums[0]));
-      for (size_t i = 0; i < n; ++i) tile(p + i, tokens, blocks, 0, units, t == 0, sums[i]);
+      for (size_t i = 0; i < n; ++i)
+        tile(p + i, tokens, blocks, 0, units, t == 0 ? end : nullptr, sums[i]);
       for (size_t i = 0; i < n; ++i) {
         const size_t row = (p + i) * kPanelRows, rows = std::min<size_t>(kPanelRows, w.rows - row);
         for (size_t k = 0; k < tokens; ++k) {
@@ -178,7 +185,7 @@ static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t fir
         const size_t cols = std::min<size_t>(kLowCols, w.cols - c);
         QuantizeLow(x, x.extra[e], c, cols, low);
         for (size_t i = 0; i < n; ++i)
-          tile(p + i, 1, low, c / kUnitCols, cols / kUnitCols, false, sums[i]);
+          tile(p + i, 1, low, c / kUnitCols, cols / kUnitCols, nullptr, sums[i]);
       }
       for (size_t i = 0; i < n; ++i) {
         const size_t row = (p + i) * kPanelRows, rows = std::min<size_t>(kPanelRows, w.rows - row);

@@ -30,6 +30,9 @@ const PanelLayout& LayoutOf(DType type);
 // Bytes of f16 block scales ahead of a panel's body, a multiple of 64; 0 where the body holds them.
 size_t HeadBytes(DType type, size_t cols);
 
+// Weights of a task of a small matrix: some microseconds of reading, which hide the wait for its
+// first lines.
+inline constexpr size_t kTaskBytes = size_t{96} << 10;
 // Panels that the tiles of more than kFewTokens tokens go over together: half of a 1 MiB L2.
 inline constexpr size_t kFewTokens = 64;
 inline constexpr size_t kGroupBytes = size_t{512} << 10;
