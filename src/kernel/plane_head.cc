@@ -114,10 +114,10 @@ void JoinPanel(const PlaneHead& plane, size_t panel, uint8_t* q8) {
       rows[r] = plane.low_row(panel * kPanelRows + r) + first * 12;
     Transpose(rows, 3 * n, 0, words);
     for (size_t b = first; b < first + n; ++b) {
-      const uint8_t* ahead = high + head + 320 * b + plane.high_bytes();
-      for (size_t i = 0; i < 320; i += 64) hwy::Prefetch(ahead + i);
-      for (size_t r = 0; r < kPanelRows; r += 5)
-        hwy::Prefetch(rows[r] + (b - first + 16 * blocks) * 12);
+      // The next panel's share of both planes.
+      for (size_t i = 0; i < 320; i += 64) hwy::Prefetch(high + plane.high_bytes() + 320 * b + i);
+      const uint8_t* next_low = plane.low_row((panel + 1) * kPanelRows) + 192 * b;
+      for (size_t i = 0; i < 192; i += 64) hwy::Prefetch(next_low + i);
       for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
         const FormatQ5_0 format(high + head + 320 * b + 4 * lane,
                                 high + 2 * (kPanelRows * b + lane));
