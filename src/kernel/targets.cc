@@ -16,15 +16,13 @@
 namespace snug {
 namespace {
 
+#if HWY_ARCH_X86
 // CPUID leaf 7, subleaf 1, EAX bit 5: AVX512_BF16.
 bool HasBf16() {
-#if HWY_ARCH_X86
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
-#else
-  return false;
-#endif
 }
+#endif
 
 int64_t Disabled() {
   int64_t mask = 0;
