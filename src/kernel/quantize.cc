@@ -17,26 +17,54 @@ inline constexpr size_t kVectors = kQBlock / kLanes;
 // Blocks below this are stored as zeros: 127 / max would overflow.
 inline constexpr float kTiny = 1e-30f;
 
-// Quantizes one block into `slot`; returns max|x|.
-static HWY_INLINE float QuantizeBlock(const VF (&v)[kVectors], size_t slot, XBlock& block) {
+// Rounds v * inverse to int8 at q [32]; returns the sums of both halves.
+struct Halves {
+  int32_t first, second;
+};
+static HWY_INLINE Halves RoundBlock(const VF (&v)[kVectors], VF inverse, int8_t* q) {
+#if HWY_TARGET == HWY_AVX3_DL
+  const VI q0 = hn::NearestInt(hn::Mul(v[0], inverse)), q1 = hn::NearestInt(hn::Mul(v[1], inverse));
+  const __m256i bytes = _mm256_inserti128_si256(
+      _mm256_castsi128_si256(_mm512_cvtsepi32_epi8(q0.raw)), _mm512_cvtsepi32_epi8(q1.raw), 1);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
+  const __m256i quads = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+  const __m128i pairs =
+      _mm_hadd_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256(quads, 1));
+  const __m128i sums = _mm_hadd_epi32(pairs, pairs);
+  return {_mm_cvtsi128_si32(sums), _mm_extract_epi32(sums, 1)};
+#else
   const hn::Rebind<int8_t, DF> d8;
-  VF most = hn::Abs(v[0]);
-  for (size_t i = 1; i < kVectors; ++i) most = hn::Max(most, hn::Abs(v[i]));
-  const float amax = hn::GetLane(hn::MaxOfLanes(DF(), most));
-  const VF inverse = hn::Set(DF(), amax < kTiny ? 0.0f : 127.0f / amax);
-  const float scale = amax < kTiny ? 0.0f : amax / 127.0f;
   VI half[2] = {hn::Zero(DI()), hn::Zero(DI())};
   for (size_t i = 0; i < kVectors; ++i) {
-    const VI q = hn::NearestInt(hn::Mul(v[i], inverse));
-    hn::StoreU(hn::DemoteTo(d8, q), d8, block.q[slot] + i * kLanes);
-    half[i * kLanes / 16] = hn::Add(half[i * kLanes / 16], q);
+    const VI rounded = hn::NearestInt(hn::Mul(v[i], inverse));
+    hn::StoreU(hn::DemoteTo(d8, rounded), d8, q + i * kLanes);
+    half[i * kLanes / 16] = hn::Add(half[i * kLanes / 16], rounded);
   }
-  const int32_t first = hn::GetLane(hn::SumOfLanes(DI(), half[0]));
-  const int32_t sum = first + hn::GetLane(hn::SumOfLanes(DI(), half[1]));
+  return {hn::GetLane(hn::SumOfLanes(DI(), half[0])), hn::GetLane(hn::SumOfLanes(DI(), half[1]))};
+#endif
+}
+
+static HWY_INLINE float MaxOf(VF v) {
+#if HWY_TARGET == HWY_AVX3_DL
+  return _mm512_reduce_max_ps(v.raw);
+#else
+  return hn::GetLane(hn::MaxOfLanes(DF(), v));
+#endif
+}
+
+// Quantizes one block into `slot`; returns max|x|.
+static HWY_INLINE float QuantizeBlock(const VF (&v)[kVectors], size_t slot, XBlock& block) {
+  VF most = hn::Abs(v[0]);
+  for (size_t i = 1; i < kVectors; ++i) most = hn::Max(most, hn::Abs(v[i]));
+  const float amax = MaxOf(most);
+  const float inverse = amax < kTiny ? 0.0f : 127.0f / amax;
+  const float scale = amax < kTiny ? 0.0f : amax * (1.0f / 127.0f);
+  const Halves sums = RoundBlock(v, hn::Set(DF(), inverse), block.q[slot]);
+  const int32_t sum = sums.first + sums.second;
   block.scale[slot] = scale;
   block.sum[slot] = scale * static_cast<float>(sum);
   block.neg[slot] = -sum;
-  block.neg_half[slot] = -first;
+  block.neg_half[slot] = -sums.first;
   return amax;
 }
 

@@ -195,7 +195,7 @@ TEST_P(EveryTarget, QuantizeRoundsToTheNearestStep) {
         EXPECT_LE(std::abs(v - block.scale[t % 4] * block.q[t % 4][i]),
                   block.scale[t % 4] * 0.50001f);
       }
-      EXPECT_EQ(block.scale[t % 4], most / 127.0f);
+      EXPECT_FLOAT_EQ(block.scale[t % 4], most / 127.0f);
       EXPECT_EQ(block.neg[t % 4], -sum);
       EXPECT_EQ(block.neg_half[t % 4], -half);
       EXPECT_EQ(block.sum[t % 4], block.scale[t % 4] * static_cast<float>(sum));
