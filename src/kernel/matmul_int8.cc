@@ -178,19 +178,24 @@ static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t fir
         }
       }
     }
-    for (size_t e = 0; e < x.n_extra; ++e) {
+    for (size_t e = 0; e < x.n_extra; e += 4) {
+      const size_t lows = std::min<size_t>(4, x.n_extra - e);
       std::memset(sums, 0, n * sizeof(sums[0]));
       XBlock low[kLowCols / kQBlock];
       for (size_t c = 0; c < w.cols; c += kLowCols) {
         const size_t cols = std::min<size_t>(kLowCols, w.cols - c);
-        QuantizeLow(x, x.extra[e], c, cols, low);
-        for (size_t i = 0; i < n; ++i)
-          tile(p + i, 1, low, c / kUnitCols, cols / kUnitCols, nullptr, sums[i]);
+        for (size_t k = 0; k < lows; ++k) QuantizeLow(x, x.extra[e + k], c, cols, k, low);
+        for (size_t i = 0; i < n; ++i) {
+          tile(p + i, lows, low, c / kUnitCols, cols / kUnitCols, nullptr, sums[i]);
+        }
       }
       for (size_t i = 0; i < n; ++i) {
-        const size_t row = (p + i) * kPanelRows, rows = std::min<size_t>(kPanelRows, w.rows - row);
-        float* y = out + x.extra[e] * out_stride + row;
-        for (size_t r = 0; r < rows; ++r) y[r] += sums[i][r];
+        const size_t row = (p + i) * kPanelRows;
+        const size_t rows = std::min<size_t>(kPanelRows, w.rows - row);
+        for (size_t k = 0; k < lows; ++k) {
+          float* y = out + x.extra[e + k] * out_stride + row;
+          for (size_t r = 0; r < rows; ++r) y[r] += sums[i][k * kPanelRows + r];
+        }
       }
     }
   }

@@ -44,15 +44,17 @@ inline constexpr size_t kFloatCols = 256;
 
 // A token counts as two rows when its largest value exceeds kOutlierFactor times the typical block
 // maximum: the geometric mean over its blocks that are not zero, whose logarithm is, to 6 %, the
-// mean of the floats' bits. Ordinary tokens of real models stay below; massive activations exceed
-// it a hundredfold.
-inline constexpr float kOutlierFactor = 256.0f;
+// mean of the floats' bits. On Qwen 2.5 1.5B and Gemma 3 270M the median of that ratio is 3 to 10;
+// one in 200 inputs of ffn_down exceeds 64, no others do, and without these rows Qwen's greatest KL
+// divergence from float32 is 0.3 instead of 0.02.
+inline constexpr float kOutlierFactor = 64.0f;
 inline bool IsOutlier(float largest, int64_t mean_bits) {
   return largest > kOutlierFactor * std::bit_cast<float>(static_cast<int32_t>(mean_bits));
 }
 
-// The low row of `token`, x - hi, columns [first, first + cols), into slot 0 of low [cols / 32].
-void QuantizeLow(const Activations& x, size_t token, size_t first, size_t cols, XBlock* low);
+// The low row of `token`, x - hi, columns [first, first + cols), into `slot` of low [cols / 32].
+void QuantizeLow(const Activations& x, size_t token, size_t first, size_t cols, size_t slot,
+                 XBlock* low);
 
 void MatMulInt8(const PackedMatrix& w, const Activations& x, size_t first_panel, size_t last_panel,
                 float* out, size_t out_stride);

@@ -84,7 +84,8 @@ bool QuantizeRow(const float* x, size_t cols, size_t slot, XBlock* blocks) {
   return nonzero > 0 && IsOutlier(most, bits / nonzero);
 }
 
-void QuantizeLowRow(const float* x, const XBlock* high, size_t slot, size_t blocks, XBlock* low) {
+void QuantizeLowRow(const float* x, const XBlock* high, size_t slot, size_t blocks, size_t low_slot,
+                    XBlock* low) {
   const hn::Rebind<int8_t, DF> d8;
   for (size_t b = 0; b < blocks; ++b) {
     VF v[kVectors];
@@ -94,7 +95,7 @@ void QuantizeLowRow(const float* x, const XBlock* high, size_t slot, size_t bloc
       v[i] = hn::NegMulAdd(scale, hn::ConvertTo(DF(), q),
                            hn::LoadU(DF(), x + b * kQBlock + i * kLanes));
     }
-    QuantizeBlock(v, 0, low[b]);
+    QuantizeBlock(v, low_slot, low[b]);
   }
 }
 
@@ -145,10 +146,11 @@ void Activations::Seal(const float* rows, size_t row_stride, size_t n, size_t co
   }
 }
 
-void QuantizeLow(const Activations& x, size_t token, size_t first, size_t cols, XBlock* low) {
+void QuantizeLow(const Activations& x, size_t token, size_t first, size_t cols, size_t slot,
+                 XBlock* low) {
   const XBlock* high = x.blocks + token / 4 * (x.cols / kQBlock) + first / kQBlock;
   HWY_DYNAMIC_DISPATCH(QuantizeLowRow)
-  (x.x + token * x.stride + first, high, token % 4, cols / kQBlock, low);
+  (x.x + token * x.stride + first, high, token % 4, cols / kQBlock, slot, low);
 }
 
 }  // namespace snug
