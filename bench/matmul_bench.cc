@@ -15,6 +15,7 @@
 
 #include "base/threads.h"
 #include "kernel/matmul.h"
+#include "kernel/plane_head.h"
 #include "kernel/targets.h"
 
 #if defined(__x86_64__)
@@ -177,18 +178,67 @@ void BenchPacking(uint8_t* arena) {
   }
 }
 
+// A head of Gemma's size, whole and as planes. The token points at one row, as a model's last
+// hidden state does; real ones leave more rows to look at.
+void BenchPlanes(ThreadPool& pool) {
+  const uint32_t rows = 262144, cols = 640;
+  std::mt19937 rng(1);
+  std::vector<uint8_t> raw(rows * RowBytes(DType::kQ8_0, cols));
+  for (uint8_t& b : raw) b = static_cast<uint8_t>(rng() % 160 - 80);
+  const uint16_t scale = FloatToHalf(0.001f);
+  for (size_t at = 0; at < raw.size(); at += 34) std::memcpy(&raw[at], &scale, 2);
+  PackedMatrix w{HugePages(PackedBytes(DType::kQ8_0, rows, cols)), DType::kQ8_0, rows, cols};
+  PackPanels(DType::kQ8_0, raw.data(), rows, cols, const_cast<uint8_t*>(w.data));
+  PlaneHead planes(HugePages(PlaneHead::Bytes(rows, cols)), rows, cols);
+  planes.Pack(raw.data(), 0, rows);
+
+  std::normal_distribution<float> normal(0, 0.04f);
+  std::vector<float> x(cols), y(rows), bounds(PlaneScratchFloats(rows));
+  UnpackRow(w, 12345, x.data());
+  for (float& v : x) v += normal(rng);
+  Activations a;
+  a.Bind(HugePages(Activations::Bytes(1, cols)), 1, cols);
+  a.Quantize(x.data(), cols, cols, 0, 1);
+  a.Seal(x.data(), cols, 1, cols);
+  const size_t per_task = PanelsPerTask(w, 1, pool.size()),
+               tasks = (w.panels() + per_task - 1) / per_task;
+  const auto each = [&](auto&& product) {
+    return Median(15, [&] {
+      pool.For(tasks, [&](size_t task, int) {
+        product(task * per_task, std::min(w.panels(), (task + 1) * per_task));
+      });
+    });
+  };
+  const double full =
+      each([&](size_t p, size_t end) { MatMul(w, a, p, end, false, y.data(), rows); });
+  const double joined =
+      each([&](size_t p, size_t end) { planes.MatMul(a, p, end, false, y.data(), rows); });
+  std::printf("head 262144 x 640: whole %.3f ms, both planes %.3f ms\n", full * 1e3, joined * 1e3);
+  std::vector<uint32_t> list(PlaneMaxSurvivors(rows));
+  std::vector<Candidate> out(rows);
+  for (const size_t k : {1, 40}) {
+    PlaneStats stats;
+    const double s = Median(15, [&] {
+      PlaneTop(pool, planes, a, 0, {.k = k}, bounds.data(), list.data(), out.data(), rows, &stats);
+    });
+    std::printf("top %-3zu from planes %.3f ms (%.2f of whole), %zu survivors, %zu exact\n", k,
+                s * 1e3, s / full, stats.survivors, stats.exact);
+  }
+}
+
 int Run(int argc, char** argv) {
   CLI::App app("Speed of the matrix products beside this machine's limits");
   int threads = 2;
   std::vector<size_t> tokens = {1, 2, 4, 8, 12, 16, 64, 512};
   std::string filter;
-  bool exact = false, hot = false, pack = false;
+  bool exact = false, hot = false, pack = false, planes = false;
   app.add_option("-t,--threads", threads, "threads")->capture_default_str();
   app.add_option("-n,--tokens", tokens, "token counts")->delimiter(',')->capture_default_str();
   app.add_option("-f,--filter", filter, "only rows whose name and type contain this");
   app.add_flag("--exact", exact, "float32 products of dequantized weights");
   app.add_flag("--hot", hot, "the same weights over and over: those that fit stay in the caches");
   app.add_flag("--pack", pack, "speed of repacking instead");
+  app.add_flag("--planes", planes, "the plane-split head instead");
   CLI11_PARSE(app, argc, argv);
 
   const size_t arena_bytes = size_t{320} << 20;
@@ -198,6 +248,10 @@ int Run(int argc, char** argv) {
     return 0;
   }
   ThreadPool pool(threads);
+  if (planes) {
+    BenchPlanes(pool);
+    return 0;
+  }
   const Limits limits{ReadBandwidth(pool, arena, arena_bytes), DotPeak(pool)};
   std::printf("%s, %d threads: read %.1f GB/s, int8 %.2f TOPS\n", KernelTarget(), threads,
               limits.read * 1e-9, limits.dot * 1e-12);

@@ -2,6 +2,7 @@
 // SNUG_TARGET.
 #include "kernel/targets.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <string_view>
 
@@ -36,13 +37,29 @@ int64_t Disabled() {
   return mask;
 }
 
+// Highway's bits of the targets that this process may use; asked once, since Highway's
+// SupportedTargets also sets the dispatch to all that the CPU has.
+int64_t Allowed() {
+  static const int64_t targets = [] {
+    const int64_t wanted = hwy::SupportedTargets() & HWY_TARGETS & ~Disabled();
+    return wanted != 0 ? wanted : static_cast<int64_t>(HWY_STATIC_TARGET);
+  }();
+  return targets;
+}
+
+// The targets that dispatch chooses from; 0 before the first choice.
+std::atomic<int64_t> current{0};
+
+void Dispatch(int64_t targets) {
+  hwy::GetChosenTarget().Update(targets);
+  current.store(targets);
+}
+
 }  // namespace
 
 void ChooseTarget() {
-  // Later calls would undo what a test has set through hwy::SetSupportedTargetsForTest.
   static const bool once = [] {
-    if (const int64_t disabled = Disabled(); disabled != 0) hwy::DisableTargets(disabled);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    Dispatch(Allowed());
     return true;
   }();
   (void)once;
@@ -51,23 +68,20 @@ void ChooseTarget() {
 std::vector<int64_t> RunnableTargets() {
   ChooseTarget();
   std::vector<int64_t> targets;
-  for (int64_t all = hwy::SupportedTargets() & HWY_TARGETS; all != 0; all &= all - 1) {
-    targets.push_back(all & -all);
-  }
+  for (int64_t all = Allowed(); all != 0; all &= all - 1) targets.push_back(all & -all);
   // The fallback is not in Highway's mask where something better is.
-  if (targets.empty() || targets.back() != HWY_STATIC_TARGET) targets.push_back(HWY_STATIC_TARGET);
+  if (targets.back() != HWY_STATIC_TARGET) targets.push_back(HWY_STATIC_TARGET);
   return targets;
 }
 
 void UseTarget(int64_t target) {
   ChooseTarget();
-  hwy::SetSupportedTargetsForTest(target);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  Dispatch(target == 0 ? Allowed() : target);
 }
 
 const char* KernelTarget() {
   ChooseTarget();
-  const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  const int64_t targets = current.load();
 #if HWY_ARCH_X86
   if ((targets & HWY_AVX3_DL) != 0) return "AVX-512 VNNI BF16";
   if ((targets & HWY_AVX2) != 0) return "AVX2";

@@ -241,5 +241,15 @@ TEST_P(EveryTarget, RowsBeyondTheMatrixAreNotWritten) {
   }
 }
 
+// Asking which target is in use must not change it: bf16 weights show which kernel ran.
+TEST_P(EveryTarget, AskingForTheTargetKeepsIt) {
+  Matrix m(DType::kBF16, 16, 64, rng);
+  const std::vector<float> x = RandomRows(1, m.cols, rng);
+  const std::vector<float> before = Product(m, x, 1, false);
+  EXPECT_STRNE(KernelTarget(), "");
+  EXPECT_FALSE(RunnableTargets().empty());
+  EXPECT_EQ(Product(m, x, 1, false), before);
+}
+
 }  // namespace
 }  // namespace snug
