@@ -27,7 +27,9 @@ static HWY_INLINE Halves RoundBlock(const VF (&v)[kVectors], VF inverse, int8_t*
   const __m256i bytes = _mm256_inserti128_si256(
       _mm256_castsi128_si256(_mm512_cvtsepi32_epi8(q0.raw)), _mm512_cvtsepi32_epi8(q1.raw), 1);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), bytes);
-  const __m256i quads = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+  // On 512 bits: for 256 compilers choose AVX-VNNI, which not every CPU with AVX-512 VNNI has.
+  const __m256i quads = _mm512_castsi512_si256(_mm512_dpbusd_epi32(
+      _mm512_setzero_si512(), _mm512_set1_epi8(1), _mm512_zextsi256_si512(bytes)));
   const __m128i pairs =
       _mm_hadd_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256(quads, 1));
   const __m128i sums = _mm_hadd_epi32(pairs, pairs);
