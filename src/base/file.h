@@ -1,4 +1,5 @@
-// Files as the engine reads them: positioned reads, buffered or direct, and safe replacement on write.
+// Files as the engine reads them: positioned reads, buffered or direct, and safe replacement on
+// write.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +10,8 @@
 
 namespace snug {
 
-inline constexpr uint64_t kDirectAlign = 4096;  // alignment of offset, size and memory of direct reads
+inline constexpr uint64_t kDirectAlign =
+    4096;  // alignment of offset, size and memory of direct reads
 
 // A file open for reading. Move-only. Safe to read from several threads.
 class File {
@@ -18,12 +20,12 @@ class File {
   File(File&& other) noexcept { *this = std::move(other); }
   File& operator=(File&& other) noexcept;
   ~File();
-  // `direct` bypasses the page cache where the file system allows it; where it refuses (EINVAL), reads
-  // are ordinary and the pages they leave behind are dropped.
+  // `direct` bypasses the page cache where the file system allows it; where it refuses (EINVAL),
+  // reads are ordinary and the pages they leave behind are dropped.
   static Result<File> Open(const std::string& path, bool direct = false);
-  // Reads exactly `bytes` at `offset`; a short file is kBadFile, a failing read kIo. With direct files
-  // offset, bytes and dst must be multiples of kDirectAlign, except that the read may end at the end of
-  // the file: `bytes` may then reach past it, and *got says how much arrived.
+  // Reads exactly `bytes` at `offset`; a short file is kBadFile, a failing read kIo. With direct
+  // files offset, bytes and dst must be multiples of kDirectAlign, except that the read may end at
+  // the end of the file: `bytes` may then reach past it, and *got says how much arrived.
   Status ReadAt(uint64_t offset, void* dst, uint64_t bytes, uint64_t* got = nullptr) const;
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }

@@ -1,5 +1,5 @@
-// The memory ledger: every large buffer is reserved here, under an owner, before it is allocated, so
-// that the process's peak resident memory stays within the budget the user declared.
+// The memory ledger: every large buffer is reserved here, under an owner, before it is allocated,
+// so that the process's peak resident memory stays within the budget the user declared.
 #pragma once
 
 #include <array>
@@ -15,7 +15,16 @@ namespace snug {
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 enum class Owner : uint8_t {
-  kWeights, kKv, kActivations, kGradients, kOptimizer, kAdapters, kVocab, kIo, kScratch, kBase
+  kWeights,
+  kKv,
+  kActivations,
+  kGradients,
+  kOptimizer,
+  kAdapters,
+  kVocab,
+  kIo,
+  kScratch,
+  kBase
 };
 inline constexpr size_t kOwners = 10;
 std::string_view OwnerName(Owner owner);
@@ -90,7 +99,9 @@ class Buffer {
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
   template <class T>
-  T* as() { return reinterpret_cast<T*>(data_); }
+  T* as() {
+    return reinterpret_cast<T*>(data_);
+  }
   uint64_t size() const { return size_; }
   void Free();
 

@@ -40,19 +40,35 @@ Error MakeError(Code code, std::string message, std::string next = {},
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit by design
-  Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit by design
+  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
+  Result(Error error)
+      : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit by design
   bool ok() const { return v_.index() == 0; }
   explicit operator bool() const { return ok(); }
-  T& value() & { assert(ok()); return *std::get_if<0>(&v_); }
-  const T& value() const& { assert(ok()); return *std::get_if<0>(&v_); }
-  T&& value() && { assert(ok()); return std::move(*std::get_if<0>(&v_)); }
+  T& value() & {
+    assert(ok());
+    return *std::get_if<0>(&v_);
+  }
+  const T& value() const& {
+    assert(ok());
+    return *std::get_if<0>(&v_);
+  }
+  T&& value() && {
+    assert(ok());
+    return std::move(*std::get_if<0>(&v_));
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
-  const Error& error() const& { assert(!ok()); return *std::get_if<1>(&v_); }
-  Error&& error() && { assert(!ok()); return std::move(*std::get_if<1>(&v_)); }
+  const Error& error() const& {
+    assert(!ok());
+    return *std::get_if<1>(&v_);
+  }
+  Error&& error() && {
+    assert(!ok());
+    return std::move(*std::get_if<1>(&v_));
+  }
 
  private:
   std::variant<T, Error> v_;
@@ -65,8 +81,14 @@ class [[nodiscard]] Status {
   Status(Error error) : error_(std::move(error)), ok_(false) {}  // NOLINT: implicit by design
   bool ok() const { return ok_; }
   explicit operator bool() const { return ok_; }
-  const Error& error() const& { assert(!ok_); return error_; }
-  Error&& error() && { assert(!ok_); return std::move(error_); }
+  const Error& error() const& {
+    assert(!ok_);
+    return error_;
+  }
+  Error&& error() && {
+    assert(!ok_);
+    return std::move(error_);
+  }
 
  private:
   Error error_;
@@ -76,16 +98,15 @@ class [[nodiscard]] Status {
 #define SNUG_CONCAT_(a, b) a##b
 #define SNUG_CONCAT(a, b) SNUG_CONCAT_(a, b)
 // Returns the error of a Status or Result expression, if it has one.
-#define SNUG_TRY(expr)                                                    \
-  do {                                                                    \
-    if (auto snug_status = (expr); !snug_status.ok())                     \
-      return std::move(snug_status).error();                              \
+#define SNUG_TRY(expr)                                                                       \
+  do {                                                                                       \
+    if (auto snug_status = (expr); !snug_status.ok()) return std::move(snug_status).error(); \
   } while (0)
 // SNUG_ASSIGN(auto x, F()): declares x from a Result's value or returns its error.
-#define SNUG_ASSIGN(decl, expr)                                           \
-  auto SNUG_CONCAT(snug_result_, __LINE__) = (expr);                      \
-  if (!SNUG_CONCAT(snug_result_, __LINE__).ok())                          \
-    return std::move(SNUG_CONCAT(snug_result_, __LINE__)).error();        \
+#define SNUG_ASSIGN(decl, expr)                                    \
+  auto SNUG_CONCAT(snug_result_, __LINE__) = (expr);               \
+  if (!SNUG_CONCAT(snug_result_, __LINE__).ok())                   \
+    return std::move(SNUG_CONCAT(snug_result_, __LINE__)).error(); \
   decl = std::move(SNUG_CONCAT(snug_result_, __LINE__)).value()
 
 }  // namespace snug

@@ -31,7 +31,8 @@ class ThreadPool {
   template <class F>
   void For(size_t tasks, F&& fn) {
     using Fn = std::remove_reference_t<F>;
-    Run(tasks, [](void* f, size_t task, int thread) { (*static_cast<Fn*>(f))(task, thread); },
+    Run(
+        tasks, [](void* f, size_t task, int thread) { (*static_cast<Fn*>(f))(task, thread); },
         const_cast<void*>(static_cast<const void*>(&fn)));
   }
 

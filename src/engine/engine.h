@@ -1,5 +1,6 @@
-// The engine: one model, its sequences and their caches inside one budget. A step runs the tokens of one or
-// several sequences through the model; generation (generate.h), evaluation and benchmarks are built on steps.
+// The engine: one model, its sequences and their caches inside one budget. A step runs the tokens
+// of one or several sequences through the model; generation (generate.h), evaluation and benchmarks
+// are built on steps.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@
 #include "engine/planner.h"
 #include "format/gguf.h"
 #include "kernel/attention.h"
-#include "kernel/plane_head.h"
 #include "kv/cache.h"
+#include "model/blocks.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 #include "weights/place.h"
@@ -26,7 +27,8 @@ namespace snug {
 // One sequence's part of a step.
 struct StepItem {
   uint32_t sequence = 0;
-  std::span<const Token> tokens;  // appended at the sequence's length; at most `chunk` over all items
+  std::span<const Token>
+      tokens;  // appended at the sequence's length; at most `chunk` over all items
   enum class Logits : uint8_t { kNone, kLast, kAll } logits = Logits::kLast;
 };
 
@@ -38,7 +40,8 @@ struct TrafficStats {
 
 class Engine {
  public:
-  // Reads metadata, plans, reserves, loads. Errors: kDoesNotFit with the plan's suggestions, kBadFile, kIo.
+  // Reads metadata, plans, reserves, loads. Errors: kDoesNotFit with the plan's suggestions,
+  // kBadFile, kIo.
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
   ~Engine();
 
@@ -57,34 +60,42 @@ class Engine {
   uint32_t length(uint32_t sequence) const;
   // Empties a sequence.
   void Clear(uint32_t sequence);
-  // Drops tokens past `length`. False when layers with a window no longer hold what a continuation from
-  // there needs; the sequence is then cleared.
+  // Drops tokens past `length`. False when layers with a window no longer hold what a continuation
+  // from there needs; the sequence is then cleared.
   bool Rollback(uint32_t sequence, uint32_t length);
-  // Starts `sequence` (cleared first) with the longest prefix of `tokens` that some sequence's cache holds,
-  // itself included; whole pages are shared, not copied. Returns the tokens reused, fewer than tokens.size().
+  // Starts `sequence` (cleared first) with the longest prefix of `tokens` that some sequence's
+  // cache holds, itself included; whole pages are shared, not copied. Returns the tokens reused,
+  // fewer than tokens.size().
   uint32_t ReusePrefix(uint32_t sequence, std::span<const Token> tokens);
   std::span<const Token> tokens(uint32_t sequence) const;
 
   // --- steps
   // Runs all items. Logits rows come in item order (then token order): logits(0) .. logits(n - 1).
-  // Errors: kDoesNotFit past the context, kIo from streamed weights. A failed step leaves lengths unchanged.
+  // Errors: kDoesNotFit past the context, kIo from streamed weights. A failed step leaves lengths
+  // unchanged.
   Status Step(std::span<const StepItem> items);
   std::span<const float> logits(size_t row) const;  // [vocab]
-  // The single row's best token without the full logits, through the plane-split head where there is one.
-  // Only rows computed with Step of one kLast row while `want_top` was set by SetHeadMode.
-  // Runs all of `tokens` in chunks; only the last token's logits are kept. `progress` may be null; it
-  // returns false to cancel (kCancelled; what was done stays in the cache).
+  // The single row's best token without the full logits, through the plane-split head where there
+  // is one. Only rows computed with Step of one kLast row while `want_top` was set by SetHeadMode.
+  // Runs all of `tokens` in chunks; only the last token's logits are kept. `progress` may be null;
+  // it returns false to cancel (kCancelled; what was done stays in the cache).
   Status Prefill(uint32_t sequence, std::span<const Token> tokens,
                  const std::function<bool(uint32_t done, uint32_t total)>& progress);
 
-  // Head mode of the next steps: kFull computes all logits; kTop computes, with a plane-split head, exact
-  // logits of at least the `top` best rows (and of `extra` rows) and -infinity elsewhere.
+  // Head mode of the next steps: kFull computes all logits; kTop computes, with a plane-split head,
+  // exact logits of at least the `top` best rows (and of `extra` rows) and -infinity elsewhere.
   void SetHeadMode(uint32_t top, std::span<const Token> extra);  // top = 0: full
   bool has_plane_head() const;
 
  private:
-  Engine();
-  friend class EngineBuilder;
+  Engine() = default;
+  Status Load();
+  Status Check(std::span<const StepItem> items) const;
+  Status Embed(std::span<const StepItem> items);
+  Status RunLayers();
+  Status RunHead(std::span<const uint32_t> rows);
+  size_t PartsOf(bool head) const { return head ? layout_.parts.size() : layout_.first_head; }
+
   EngineOptions options_;
   MemoryPlan plan_;
   std::unique_ptr<Ledger> ledger_;
@@ -92,8 +103,18 @@ class Engine {
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<GgufFile> file_;
   std::unique_ptr<Model> model_;
+  WeightLayout layout_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<WeightPlace> place_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Blocks> blocks_;
+  const float* output_norm_ = nullptr;
+  const TensorInfo* embedding_ = nullptr;
+  std::vector<uint8_t> embedding_row_;       // raw bytes of one row
+  std::vector<std::vector<Token>> history_;  // [sequences], capacity: the context
+  std::vector<RowSpan> spans_;
+  std::vector<uint32_t> logit_rows_;  // rows of this step that want logits
+  bool next_head_ = true;             // whether the step after this one needs the head
   TrafficStats traffic_;
 };
 

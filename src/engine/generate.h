@@ -19,11 +19,12 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<std::string> stop;
   bool ignore_eos = false;
-  bool lookup = false;             // prompt-lookup speculation
-  bool plane_head = true;          // use the plane-split head where the sampler allows it
-  std::function<void(std::string_view text)> on_text;                 // whole UTF-8 sequences; may be null
-  std::function<void(uint32_t done, uint32_t total)> on_prefill;      // may be null
-  const std::atomic<bool>* cancel = nullptr;  // set: stop with what there is, finish_reason "cancelled"
+  bool lookup = false;     // prompt-lookup speculation
+  bool plane_head = true;  // use the plane-split head where the sampler allows it
+  std::function<void(std::string_view text)> on_text;  // whole UTF-8 sequences; may be null
+  std::function<void(uint32_t done, uint32_t total)> on_prefill;  // may be null
+  const std::atomic<bool>* cancel =
+      nullptr;  // set: stop with what there is, finish_reason "cancelled"
 };
 
 struct Generation {
@@ -32,16 +33,20 @@ struct Generation {
   uint32_t prompt_tokens = 0, cached_tokens = 0;
   std::string finish_reason;  // "stop", "length" or "cancelled"
   double prefill_s = 0, decode_s = 0, ttft_s = 0;
-  double prefill_tps() const { return prefill_s > 0 ? (prompt_tokens - cached_tokens) / prefill_s : 0; }
+  double prefill_tps() const {
+    return prefill_s > 0 ? (prompt_tokens - cached_tokens) / prefill_s : 0;
+  }
   // The first token comes from prefill.
-  double decode_tps() const { return decode_s > 0 && tokens.size() > 1 ? (tokens.size() - 1) / decode_s : 0; }
-  uint64_t drafted = 0, accepted = 0;      // speculation
-  double bytes_touched_per_token = 0;      // of memory, in decode
-  double disk_bytes_per_token = 0;         // in decode
+  double decode_tps() const {
+    return decode_s > 0 && tokens.size() > 1 ? (tokens.size() - 1) / decode_s : 0;
+  }
+  uint64_t drafted = 0, accepted = 0;  // speculation
+  double bytes_touched_per_token = 0;  // of memory, in decode
+  double disk_bytes_per_token = 0;     // in decode
 };
 
-// Errors: kDoesNotFit when prompt + max_tokens exceed the context (with the numbers, before any work), kUsage for
-// sampling options, kIo from streamed weights.
+// Errors: kDoesNotFit when prompt + max_tokens exceed the context (with the numbers, before any
+// work), kUsage for sampling options, kIo from streamed weights.
 Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector<Token>& prompt,
                             const GenerateOptions& options);
 

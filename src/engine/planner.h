@@ -1,5 +1,5 @@
-// The memory plan: bytes per owner, from metadata alone. The engine allocates exactly what the plan says, from
-// the fields below, so plan and allocator are one code.
+// The memory plan: bytes per owner, from metadata alone. The engine allocates exactly what the plan
+// says, from the fields below, so plan and allocator are one code.
 #pragma once
 
 #include <array>
@@ -13,36 +13,40 @@
 #include "base/status.h"
 #include "format/gguf.h"
 #include "kernel/attention.h"
+#include "kv/cache.h"
 #include "model/model.h"
 #include "weights/layout.h"
 #include "weights/place.h"
+#include "weights/stream.h"
 
 namespace snug {
 
 enum class PlaceChoice : uint8_t { kAuto, kResident, kStream };
 
+// Limits of this machine that predictions rest on; zeros where unknown.
+struct MachineRates {
+  double read_bytes_per_s = 0;  // memory, all threads
+  double int8_ops_per_s = 0;    // multiply and add counted apart
+  double bf16_ops_per_s = 0;
+  double disk_bytes_per_s = 0;  // direct reads
+};
+
 struct EngineOptions {
   std::string model_path;
   Budget budget;
-  uint32_t context = 4096;   // tokens per sequence, prompt and answer
-  uint32_t sequences = 1;    // sequences that may live at once
-  uint32_t chunk = 0;        // tokens per step at most; 0: the planner's choice (512, less when short)
-  uint32_t logit_rows = 1;   // rows of logits one step may ask for (at most chunk)
-  int threads = 0;           // 0: all usable CPUs
+  uint32_t context = 4096;  // tokens per sequence, prompt and answer
+  uint32_t sequences = 1;   // sequences that may live at once
+  uint32_t chunk = 0;  // tokens per step at most; 0: the planner's choice (512, less when short)
+  uint32_t logit_rows = 1;  // rows of logits one step may ask for (at most chunk)
+  int threads = 0;          // 0: all usable CPUs
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
-  bool exact = false;        // activations, cache and sums in float32
+  bool exact = false;  // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
-  StreamOptions stream;      // slots = 0: the planner's choice
-  bool plane_head = true;    // split the head into bit planes where that pays (resident, Q8_0)
+  StreamOptions stream;    // slots = 0: the planner's choice
+  bool plane_head = true;  // split the head into bit planes where that pays (resident, Q8_0)
+  MachineRates rates;      // for predictions
   std::function<void(uint64_t done, uint64_t total)> on_load;  // bytes; may be null
-};
-
-// Limits of this machine that predictions rest on; zeros where unknown.
-struct MachineRates {
-  double read_bytes_per_s = 0;   // memory, all threads
-  double int8_ops_per_s = 0;     // multiply and add counted apart
-  double bf16_ops_per_s = 0;
-  double disk_bytes_per_s = 0;   // direct reads
+  int64_t fail_reservation = -1;                               // test hook: see Ledger::FailAfter
 };
 
 struct MemoryPlan {
@@ -74,13 +78,15 @@ struct MemoryPlan {
   std::vector<Suggestion> suggestions;  // nearest changes that fit; empty when it fits
 };
 
+// The cache of a run with these options.
+KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, uint32_t chunk);
 // Plans a run. Errors are those of options that no budget can serve (context 0, unsupported types).
 // Not fitting is not an error here: see MemoryPlan::fits.
 Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const WeightLayout& layout,
-                            const EngineOptions& options, const MachineRates& rates);
+                            const EngineOptions& options);
 // The kDoesNotFit error that a plan which does not fit turns into, with shortfall and suggestions.
 Error DoesNotFit(const MemoryPlan& plan);
 // Opens the file's metadata and plans: what `snug plan` runs.
-Result<MemoryPlan> PlanFile(const EngineOptions& options, const MachineRates& rates);
+Result<MemoryPlan> PlanFile(const EngineOptions& options);
 
 }  // namespace snug

@@ -9,7 +9,15 @@
 namespace snug {
 
 enum class DType : uint8_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ5_0 = 6, kQ8_0 = 8, kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kBF16 = 30,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ5_0 = 6,
+  kQ8_0 = 8,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kBF16 = 30,
 };
 
 struct DTypeInfo {
@@ -31,8 +39,8 @@ inline uint64_t RowBytes(DType type, uint64_t cols) {
 // The slow, obvious reference: `n` weights (a multiple of the block) of `type` to float32.
 void Dequantize(DType type, const uint8_t* src, size_t n, float* dst);
 float HalfToFloat(uint16_t h);
-uint16_t FloatToHalf(float f);      // round to nearest even
+uint16_t FloatToHalf(float f);  // round to nearest even
 float BFloatToFloat(uint16_t b);
-uint16_t FloatToBFloat(float f);    // round to nearest even; NaN stays NaN
+uint16_t FloatToBFloat(float f);  // round to nearest even; NaN stays NaN
 
 }  // namespace snug

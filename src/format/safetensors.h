@@ -1,5 +1,5 @@
-// safetensors reader and writer (Hugging Face): a JSON header of names, types, shapes and offsets, then
-// the bytes. The reader checks header length, overlaps, holes and ranges before it uses them.
+// safetensors reader and writer (Hugging Face): a JSON header of names, types, shapes and offsets,
+// then the bytes. The reader checks header length, overlaps, holes and ranges before it uses them.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 namespace snug {
 
 struct SafetensorInfo {
-  std::string name, dtype;       // "F32", "I32", "BF16", ...
-  std::vector<uint64_t> shape;   // outermost first
+  std::string name, dtype;         // "F32", "I32", "BF16", ...
+  std::vector<uint64_t> shape;     // outermost first
   uint64_t offset = 0, bytes = 0;  // offset from the start of the file
 };
 
@@ -33,15 +33,18 @@ class SafetensorsFile {
   std::vector<SafetensorInfo> tensors_;
 };
 
-// Writes float32 tensors row by row as they come: the header needs only the shapes. The file appears
-// under its name when Finish succeeds.
+// Writes float32 tensors row by row as they come: the header needs only the shapes. The file
+// appears under its name when Finish succeeds.
 class SafetensorsWriter {
  public:
-  struct Spec { std::string name; std::vector<uint64_t> shape; };
+  struct Spec {
+    std::string name;
+    std::vector<uint64_t> shape;
+  };
   static Result<SafetensorsWriter> Create(const std::string& path, const std::vector<Spec>& f32);
   SafetensorsWriter(SafetensorsWriter&& other) noexcept;
   SafetensorsWriter& operator=(SafetensorsWriter&&) = delete;
-  ~SafetensorsWriter();  // removes the unfinished file
+  ~SafetensorsWriter();                        // removes the unfinished file
   Status Append(const float* data, size_t n);  // tensors in the order of the specs
   Status Finish();
 

@@ -1,9 +1,10 @@
-// Fused attention over the encoded cache. Keys and values live in tiles of 64 tokens per KV head; the kernel
-// reads each tile once for all query heads of its group, in prefill and in decode alike.
+// Fused attention over the encoded cache. Keys and values live in tiles of 64 tokens per KV head;
+// the kernel reads each tile once for all query heads of its group, in prefill and in decode alike.
 //
-// Determinism: the output for one query is a function of the query, the encoded tiles at or before its
-// position and the window alone. Positions are absolute: tile j covers tokens [64 j, 64 j + 64), splits are
-// kSplitTiles tiles, partial results combine in split order. Prefill and decode run the same inner kernel.
+// Determinism: the output for one query is a function of the query, the encoded tiles at or before
+// its position and the window alone. Positions are absolute: tile j covers tokens [64 j, 64 j +
+// 64), splits are kSplitTiles tiles, partial results combine in split order. Prefill and decode run
+// the same inner kernel.
 #pragma once
 
 #include <cstddef>
@@ -18,14 +19,21 @@ std::string_view KvTypeName(KvType type);
 std::optional<KvType> ParseKvType(std::string_view name);
 
 inline constexpr size_t kTileTokens = 64;
-inline constexpr size_t kSplitTiles = 8;                           // 512 tokens
+inline constexpr size_t kSplitTiles =
+    4;  // 256 tokens: two per window of 512, so two threads share it
 inline constexpr size_t kSplitTokens = kTileTokens * kSplitTiles;
 
-// Bytes of one tile of keys (or of values) of one KV head, a multiple of 64. The layouts of keys and values
-// differ and are the kernel's own; each byte count is head_dim x 64 values plus block scales.
+// Bytes of one tile of keys (or of values) of one KV head, a multiple of 64. The layouts of keys
+// and values differ and are the kernel's own; each byte count is head_dim x 64 values plus block
+// scales.
 size_t KvTileBytes(KvType type, size_t head_dim);
 
-// Encodes one token's key (value) of one head into slot 0..63 of a tile.
+// Quantized types hold blocks of 32 along the head; the others take any even head_dim.
+bool KvTypeSupports(KvType type, size_t head_dim);
+
+// Encodes one token's key (value) of one head into slot 0..63 of a tile. What is stored is finite
+// whatever comes (values saturate, NaN becomes 0), and pages start zeroed, so that masked slots can
+// never leak into a result.
 void StoreKey(KvType type, const float* k, size_t head_dim, size_t slot, uint8_t* tile);
 void StoreValue(KvType type, const float* v, size_t head_dim, size_t slot, uint8_t* tile);
 // The slow references' view: decodes a slot to float32 [head_dim].
@@ -36,42 +44,46 @@ void LoadValue(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, f
 struct AttentionArgs {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   uint32_t heads = 0, kv_heads = 0, head_dim = 0;
-  uint32_t window = 0;      // 0: full; else query p sees keys in (p - window, p]
-  float scale = 1;          // multiplies q.k
-  float softcap = 0;        // 0: none; else scores become softcap * tanh(score / softcap)
-  bool exact = false;       // float32 products throughout
-  // q [tokens, heads * head_dim] with row stride q_stride, rows at positions first_pos, first_pos + 1, ...
+  uint32_t window = 0;  // 0: full; else query p sees keys in (p - window, p]
+  float scale = 1;      // multiplies q.k
+  float softcap = 0;    // 0: none; else scores become softcap * tanh(score / softcap)
+  bool exact = false;   // float32 products throughout
+  // q [tokens, heads * head_dim] with row stride q_stride, rows at positions first_pos, first_pos +
+  // 1, ...
   const float* q = nullptr;
   size_t q_stride = 0;
   uint32_t tokens = 0;
   uint32_t first_pos = 0;
-  // Tile of KV head h covering tokens [64 j, 64 j + 64): key_tile(j) + h * key_bytes. `tiles` is indexed by
-  // absolute j; entries before the window are not read.
-  const uint8_t* const* tiles = nullptr;  // [n] page base: keys of all heads, then values of all heads
-  float* out = nullptr;                   // [tokens, heads * head_dim], row stride out_stride
+  // Tile of KV head h covering tokens [64 j, 64 j + 64): key_tile(j) + h * key_bytes. `tiles` is
+  // indexed by absolute j; entries before the window are not read.
+  const uint8_t* const* tiles =
+      nullptr;           // [n] page base: keys of all heads, then values of all heads
+  float* out = nullptr;  // [tokens, heads * head_dim], row stride out_stride
   size_t out_stride = 0;
 };
 
-// Work is cut into independent tasks for the caller's threads. Prefill (many tokens): a task is a block of
-// queries of one KV head over all its splits. Decode (few tokens): a task is one split of one KV head for all
-// rows, its partials go to `partial`, and Combine finishes a (row, head) in split order.
+// Work is cut into independent tasks for the caller's threads. Prefill (many tokens): a task is a
+// block of queries of one KV head over all its splits. Decode (few tokens): a task is one split of
+// one KV head for all rows, its partials go to `partial`, and Combine finishes a (row, head) in
+// split order.
 struct AttentionPlan {
-  bool split = false;       // partials and Combine needed
+  bool split = false;  // partials and Combine needed
   uint32_t tasks = 0;
   uint32_t first_split = 0, splits = 0;
   uint32_t query_block = 0;
 };
 AttentionPlan PlanAttention(const AttentionArgs& args, int threads);
-// Floats of `partial` that a call with at most `tokens` rows in split form and `max_context` tokens may need.
-size_t PartialFloats(size_t tokens, size_t heads, size_t head_dim, size_t max_context);
+// Floats of `partial` that a split call of `tokens` rows ending at `context` tokens needs; linear
+// in tokens.
+size_t PartialFloats(size_t tokens, size_t heads, size_t head_dim, size_t context);
 // Rows above which PlanAttention never chooses the split form.
 inline constexpr uint32_t kMaxSplitRows = 16;
 // Bytes of per-thread scratch for AttendTask (a decoded tile of keys and values, scores, sums).
 size_t AttentionScratchBytes(size_t head_dim, size_t heads_per_kv);
-void AttendTask(const AttentionArgs& args, const AttentionPlan& plan, uint32_t task, uint8_t* scratch,
-                float* partial);
-void CombinePartials(const AttentionArgs& args, const AttentionPlan& plan, const float* partial, uint32_t row,
-                     uint32_t head);
+void AttendTask(const AttentionArgs& args, const AttentionPlan& plan, uint32_t task,
+                uint8_t* scratch, float* partial);
+void CombinePartials(const AttentionArgs& args, const AttentionPlan& plan, const float* partial,
+                     uint32_t row, uint32_t head);
 
 // Slow, obvious reference in double over decoded tiles.
 void AttentionReference(const AttentionArgs& args);

@@ -1,6 +1,6 @@
-// The paged cache. A page holds 64 tokens of one layer: the key tiles of all KV heads, then the value tiles.
-// Pages come from one pool; sequences refer to them by table, share them by count, and layers with a window
-// give back what lies before it.
+// The paged cache. A page holds 64 tokens of one layer: the key tiles of all KV heads, then the
+// value tiles. Pages come from one pool; sequences refer to them by table, share them by count, and
+// layers with a window give back what lies before it.
 #pragma once
 
 #include <cstdint>
@@ -34,16 +34,16 @@ class KvCache {
   static uint64_t PoolBytes(const KvLayout& layout);
 
   uint32_t length(uint32_t sequence) const { return sequences_[sequence].length; }
-  // Makes pages for tokens [length, length + n) in every layer and gives back pages that no later token can
-  // see. Never fails within the context that the layout was made for.
+  // Makes pages for tokens [length, length + n) in every layer and gives back pages that no later
+  // token can see. Never fails within the context that the layout was made for.
   void Extend(uint32_t sequence, uint32_t n);
   // The tokens that Extend made room for are now part of the sequence.
   void Commit(uint32_t sequence, uint32_t n) { sequences_[sequence].length += n; }
   // Returns false, and clears the sequence, when a window no longer holds what `length` needs.
   bool Truncate(uint32_t sequence, uint32_t length);
   void Clear(uint32_t sequence);
-  // `to` (empty) shares the whole pages of `from`'s first `length` tokens, copying a last partial page. Returns
-  // false where a window of `from` no longer holds them.
+  // `to` (empty) shares the whole pages of `from`'s first `length` tokens, copying a last partial
+  // page. Returns false where a window of `from` no longer holds them.
   bool Share(uint32_t from, uint32_t to, uint32_t length);
 
   // Page bases by tile index, for AttentionArgs::tiles.
@@ -69,8 +69,8 @@ class KvCache {
   uint64_t page_bytes_ = 0;
   size_t key_tile_ = 0, value_tile_ = 0;
   uint32_t tiles_per_layer_ = 0;
-  std::vector<uint32_t> free_;   // page ids, a stack: the lowest ids are used first
-  std::vector<uint16_t> uses_;   // [pages]
+  std::vector<uint32_t> free_;  // page ids, a stack: the lowest ids are used first
+  std::vector<uint16_t> uses_;  // [pages]
   std::vector<Sequence> sequences_;
 };
 

@@ -1,4 +1,5 @@
-// Hyper-parameters of a decoder-only transformer, as the architecture files read them from metadata.
+// Hyper-parameters of a decoder-only transformer, as the architecture files read them from
+// metadata.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,10 @@ struct RopeConfig {
   float base = 10000;
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1;
-  float original_context = 0;            // YaRN (Peng et al. 2023)
-  float beta_fast = 32, beta_slow = 1;   // YaRN
-  float attention_factor = 0;            // 0: YaRN's 0.1 ln(factor) + 1
-  bool interleaved = false;              // pairs (2i, 2i+1), as GGUF permutes Llama's rows
+  float original_context = 0;           // YaRN (Peng et al. 2023)
+  float beta_fast = 32, beta_slow = 1;  // YaRN
+  float attention_factor = 0;           // 0: YaRN's 0.1 ln(factor) + 1
+  bool interleaved = false;             // pairs (2i, 2i+1), as GGUF permutes Llama's rows
 };
 
 struct ModelConfig {
@@ -28,13 +29,13 @@ struct ModelConfig {
   uint32_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   uint32_t trained_context = 0;
   float eps = 1e-6f;
-  float attention_scale = 0;    // multiplies q.k
+  float attention_scale = 0;  // multiplies q.k
   float embedding_scale = 1;
   float attention_softcap = 0, logit_softcap = 0;  // 0: none
   Activation activation = Activation::kSilu;
-  bool tied = false;            // the head is the token embedding
-  RopeConfig rope, local_rope;  // local_rope: of the layers with a window
-  std::vector<uint32_t> window; // [layers], 0 = full attention
+  bool tied = false;             // the head is the token embedding
+  RopeConfig rope, local_rope;   // local_rope: of the layers with a window
+  std::vector<uint32_t> window;  // [layers], 0 = full attention
   uint32_t max_window() const {
     uint32_t m = 0;
     for (uint32_t w : window) m = w > m ? w : m;

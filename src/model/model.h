@@ -1,5 +1,5 @@
-// A model: its hyper-parameters, its tensors by role, and its layer graph. One file per architecture implements
-// it over the shared blocks (blocks.h).
+// A model: its hyper-parameters, its tensors by role, and its layer graph. One file per
+// architecture implements it over the shared blocks (blocks.h).
 #pragma once
 
 #include <array>
@@ -20,8 +20,22 @@ class Blocks;
 
 // The roles tensors play in a layer.
 enum class Role : uint8_t {
-  kAttnNorm, kQ, kK, kV, kQBias, kKBias, kVBias, kQNorm, kKNorm, kO, kPostAttnNorm,
-  kFfnNorm, kGate, kUp, kDown, kPostFfnNorm,
+  kAttnNorm,
+  kQ,
+  kK,
+  kV,
+  kQBias,
+  kKBias,
+  kVBias,
+  kQNorm,
+  kKNorm,
+  kO,
+  kPostAttnNorm,
+  kFfnNorm,
+  kGate,
+  kUp,
+  kDown,
+  kPostFfnNorm,
 };
 inline constexpr size_t kRoles = 16;
 
@@ -30,7 +44,6 @@ struct LayerTensor {
   Role role;
   std::string_view name;
   uint32_t rows = 0, cols = 0;  // a vector has rows = 1
-  bool optional = false;
 };
 
 // One layer's weights as the graph sees them: views into the part that holds them.
@@ -44,8 +57,8 @@ struct LayerWeights {
 class Model {
  public:
   virtual ~Model() = default;
-  // Picks the architecture by general.architecture and reads its hyper-parameters. kBadFile for unknown
-  // architectures (naming those known) and inconsistent metadata.
+  // Picks the architecture by general.architecture and reads its hyper-parameters. kBadFile for
+  // unknown architectures (naming those known) and inconsistent metadata.
   static Result<std::unique_ptr<Model>> Open(const GgufFile& file);
   static std::vector<std::string_view> Architectures();
 
@@ -61,7 +74,7 @@ class Model {
 
 // The layout of the model's weights in parts. kBadFile naming missing or misshapen tensors.
 Result<WeightLayout> MakeLayout(const GgufFile& file, const Model& model);
-// Views of the tensors of layer `layer` in its part at `base`.
-LayerWeights ViewLayer(const WeightLayout& layout, const Model& model, uint32_t layer, const uint8_t* base);
+// Views of the tensors of a layer's part at `base`.
+LayerWeights ViewLayer(const Part& part, const uint8_t* base);
 
 }  // namespace snug

@@ -1,4 +1,5 @@
-// Tokenizers as GGUF metadata describes them: SentencePiece BPE ("llama") and byte-level BPE ("gpt2").
+// Tokenizers as GGUF metadata describes them: SentencePiece BPE ("llama") and byte-level BPE
+// ("gpt2").
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Picks the algorithm from tokenizer.ggml.model / .pre; an unknown one is kBadFile naming it. Every
-  // table is one Buffer reserved under Owner::kVocab.
+  // Picks the algorithm from tokenizer.ggml.model / .pre; an unknown one is kBadFile naming it.
+  // Every table is one Buffer reserved under Owner::kVocab.
   static Result<std::unique_ptr<Tokenizer>> Load(const GgufFile& file, Ledger& ledger);
   // Bytes that Load will reserve, and at its peak, from metadata alone. Equal to what Load does.
   static Result<uint64_t> PlannedBytes(const GgufFile& file);
@@ -32,8 +33,8 @@ class Tokenizer {
   // Appends tokens. Any bytes are accepted (invalid UTF-8 falls back to bytes).
   virtual void Encode(std::string_view text, const EncodeOptions& options,
                       std::vector<Token>* out) const = 0;
-  // Appends the bytes of one token; control tokens appear only when `special`. May be an incomplete UTF-8
-  // sequence: see Utf8Stream.
+  // Appends the bytes of one token; control tokens appear only when `special`. May be an incomplete
+  // UTF-8 sequence: see Utf8Stream.
   virtual void Decode(Token token, bool special, std::string* out) const = 0;
   std::string Decode(const std::vector<Token>& tokens, bool special) const;
 
@@ -52,13 +53,16 @@ class Tokenizer {
   virtual uint64_t held_bytes() const = 0;
 
  protected:
+  // Reads BOS, EOS and the end tokens; the vocabulary must be loaded.
+  Status LoadSpecials(const GgufFile& file, bool add_bos_by_default);
+
   Token bos_ = -1, eos_ = -1;
   bool add_bos_ = false, add_eos_ = false;
   std::vector<Token> end_;
 };
 
-// Passes whole UTF-8 sequences on and holds an incomplete tail back. Bytes that can never become valid are
-// replaced by U+FFFD, so that the output is always valid UTF-8.
+// Passes whole UTF-8 sequences on and holds an incomplete tail back. Bytes that can never become
+// valid are replaced by U+FFFD, so that the output is always valid UTF-8.
 class Utf8Stream {
  public:
   // Appends to *out what became complete with `bytes`.

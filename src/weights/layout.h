@@ -1,5 +1,5 @@
-// How a model's tensors are packed into parts, the units that are pinned or streamed: globals, one part per
-// layer, then the head in row blocks. The layout follows from metadata alone.
+// How a model's tensors are packed into parts, the units that are pinned or streamed: globals, one
+// part per layer, then the head in row blocks. The layout follows from metadata alone.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@ struct PartTensor {
   const TensorInfo* info = nullptr;  // owned by the GgufFile, which outlives the layout
   uint32_t first_row = 0, rows = 0;  // first_row is a multiple of kPanelRows
   bool packed = true;  // a matrix in panels; else its values as float32 (norms, biases)
+  uint8_t role = 0;    // what the model uses it for; opaque here
   size_t offset = 0, bytes = 0;
 };
 
@@ -36,13 +37,23 @@ struct WeightLayout {
   uint64_t max_part_bytes() const;  // of the parts that may stream, i.e. all but 0
 };
 
-// Bytes of the bounce buffer that ReadPart needs: row panels are read into it and packed from it, so that
-// packing never holds two copies of a tensor.
+// Bytes of the bounce buffer that ReadPart needs: row panels are read into it and packed from it,
+// so that packing never holds two copies of a tensor.
 inline constexpr uint64_t kBounceBytes = 8 * kMiB;
 
-// Reads one part into dst (Part::bytes). `files` are opened by the caller, direct or not, one per split.
-// Errors: kIo / kBadFile naming tensor and offset. If `bytes_read` is given, adds what was read.
-Status ReadPart(const std::vector<File>& files, const Part& part, uint8_t* dst, uint8_t* bounce,
-                uint64_t bounce_bytes, uint64_t* bytes_read = nullptr);
+// A run of rows of one tensor of a part: what one read brings and one call packs.
+struct PartPiece {
+  uint32_t tensor = 0;               // index into Part::tensors
+  uint32_t first_row = 0, rows = 0;  // of the part's rows; first_row is a multiple of kPanelRows
+};
+// The pieces of a part that fit a bounce buffer.
+std::vector<PartPiece> SplitPart(const Part& part, uint64_t bounce_bytes);
+// Reads one piece's raw rows into the bounce buffer and returns where they start in it. `files`,
+// one per split, may be open for direct reads. Adds what was read to *bytes_read, which may be
+// null. Errors: kIo, kBadFile naming file and offset.
+Result<const uint8_t*> ReadPiece(const std::vector<File>& files, const Part& part,
+                                 const PartPiece& piece, uint8_t* bounce, uint64_t* bytes_read);
+// Packs a piece's raw rows into the part at dst.
+void PackPiece(const Part& part, const PartPiece& piece, const uint8_t* raw, uint8_t* dst);
 
 }  // namespace snug

@@ -1,7 +1,9 @@
-// Where weights live: the place seam. A forward pass acquires each part in order, uses it and releases it.
+// Where weights live: the place seam. A forward pass acquires each part in order, uses it and
+// releases it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -13,37 +15,37 @@
 namespace snug {
 
 struct PlaceStats {
-  uint64_t bytes_read = 0;   // from disk since construction
-  uint64_t loads = 0;        // parts loaded
-  uint64_t wait_ns = 0;      // time that Acquire spent blocked
+  uint64_t bytes_read = 0;  // from disk since construction
+  uint64_t loads = 0;       // parts loaded
+  uint64_t wait_ns = 0;     // time that Acquire spent blocked
   uint64_t pinned_bytes = 0;
-  uint64_t slot_bytes = 0;   // of all slots
+  uint32_t peak_slots = 0;  // slots that were in use at once
+  uint64_t slot_bytes = 0;  // of all slots
 };
 
 class WeightPlace {
  public:
   virtual ~WeightPlace() = default;
-  // Announces the next pass: it will acquire parts [1, parts), in order. `next_parts` says the same of the
-  // pass after it, so that prefetch may run on across the boundary; 0 means none is known.
+  // Announces the next pass: it will acquire parts [1, parts), in order. `next_parts` says the same
+  // of the pass after it, so that prefetch may run on across the boundary; 0 means none is known.
   virtual void BeginPass(size_t parts, size_t next_parts) = 0;
-  // Memory of a part, valid until Release. Blocks until loaded. kIo / kBadFile when its read failed or the
-  // file changed.
+  // Memory of a part, valid until Release. Blocks until loaded. kIo / kBadFile when its read failed
+  // or the file changed.
   virtual Result<const uint8_t*> Acquire(size_t part) = 0;
   virtual void Release(size_t part) = 0;
   virtual PlaceStats stats() const = 0;
   virtual bool resident() const = 0;
 };
 
-// Everything in one huge-page arena, loaded in parallel before the constructor returns.
-Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const GgufFile& file, const WeightLayout& layout,
-                                                       Ledger& ledger, ThreadPool& pool);
+using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;  // file bytes
 
-// Parameters of the `stream` place (docs/methods/superpipeline.md).
-struct StreamOptions {
-  uint32_t slots = 2;          // k
-  uint32_t return_batch = 1;   // k'
-};
-// Bytes that a place will reserve, from the layout alone: the planner's side of the same code.
+// Everything in one huge-page arena, loaded in parallel before it returns. `progress` may be null.
+Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const GgufFile& file,
+                                                       const WeightLayout& layout, Ledger& ledger,
+                                                       ThreadPool& pool,
+                                                       const LoadProgress& progress);
+// What it reserves under Owner::kWeights, and under Owner::kIo while it loads.
 uint64_t ResidentBytes(const WeightLayout& layout);
+uint64_t LoadBytes(int threads);
 
 }  // namespace snug

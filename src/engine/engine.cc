@@ -1,0 +1,237 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+
+#include "kernel/ops.h"
+#include "kernel/targets.h"
+
+namespace snug {
+
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
+  ChooseTarget();
+  std::unique_ptr<Engine> engine(new Engine());
+  engine->options_ = options;
+  SNUG_TRY(engine->Load());
+  return engine;
+}
+
+Status Engine::Load() {
+  SNUG_ASSIGN(GgufFile file, GgufFile::Open(options_.model_path));
+  file_ = std::make_unique<GgufFile>(std::move(file));
+  SNUG_ASSIGN(model_, Model::Open(*file_));
+  SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
+  SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
+  if (!plan_.fits) return DoesNotFit(plan_);
+
+  ledger_ = std::make_unique<Ledger>(plan_.budget);
+  ledger_->FailAfter(options_.fail_reservation);
+  SNUG_ASSIGN(base_, ledger_->Reserve(Owner::kBase, plan_.base_bytes, "code, stacks and heap"));
+  pool_ = std::make_unique<ThreadPool>(plan_.threads);
+  if (!plan_.resident) pool_->set_wait(Wait::kSleep);
+  SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
+  if (plan_.resident) {
+    SNUG_ASSIGN(place_, MakeResidentPlace(*file_, layout_, *ledger_, *pool_, options_.on_load));
+  } else {
+    SNUG_ASSIGN(place_, MakeStreamPlace(*file_, layout_, *ledger_, plan_.stream));
+  }
+  SNUG_ASSIGN(const uint8_t* globals, place_->Acquire(0));
+  const Part& part = layout_.parts[0];
+  output_norm_ = reinterpret_cast<const float*>(globals + part.tensors[0].offset);
+  const float* divisors = part.tensors.size() > 1
+                              ? reinterpret_cast<const float*>(globals + part.tensors[1].offset)
+                              : nullptr;
+  embedding_ = file_->Find("token_embd.weight");
+  embedding_row_.resize(RowBytes(embedding_->type, embedding_->cols()));
+
+  SNUG_ASSIGN(KvCache cache,
+              KvCache::Create(MakeKvLayout(config(), options_, plan_.chunk), *ledger_));
+  cache_ = std::make_unique<KvCache>(std::move(cache));
+  const BlocksLayout blocks{&config(),        plan_.chunk,        plan_.logit_rows,
+                            options_.context, options_.sequences, plan_.threads};
+  SNUG_ASSIGN(blocks_, Blocks::Create(blocks, options_.exact, divisors, *ledger_, *pool_, *cache_));
+  history_.resize(options_.sequences);
+  for (auto& h : history_) h.reserve(options_.context);
+  spans_.reserve(options_.sequences);
+  logit_rows_.reserve(plan_.chunk);
+  return {};
+}
+
+std::string Engine::ChatTemplateSource() const {
+  return file_->GetString("tokenizer.chat_template").value_or("");
+}
+
+uint32_t Engine::length(uint32_t sequence) const { return cache_->length(sequence); }
+
+std::span<const Token> Engine::tokens(uint32_t sequence) const { return history_[sequence]; }
+
+void Engine::Clear(uint32_t sequence) {
+  cache_->Clear(sequence);
+  history_[sequence].clear();
+}
+
+bool Engine::Rollback(uint32_t sequence, uint32_t length) {
+  if (length >= cache_->length(sequence)) return true;
+  const bool held = cache_->Truncate(sequence, length);
+  history_[sequence].resize(cache_->length(sequence));
+  return held;
+}
+
+uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
+  uint32_t best = 0, source = sequence;
+  for (uint32_t s = 0; s < history_.size(); ++s) {
+    // At least one token must run, to give logits.
+    const size_t limit = std::min(history_[s].size(), tokens.size() - 1);
+    const auto end =
+        std::mismatch(tokens.begin(), tokens.begin() + limit, history_[s].begin()).first;
+    const auto n = static_cast<uint32_t>(end - tokens.begin());
+    if (n > best || (n == best && s == sequence)) {
+      best = n;
+      source = s;
+    }
+  }
+  if (source == sequence) return Rollback(sequence, best) ? best : 0;
+  Clear(sequence);
+  if (!cache_->Share(source, sequence, best)) return 0;
+  history_[sequence].assign(tokens.begin(), tokens.begin() + best);
+  return best;
+}
+
+Status Engine::Check(std::span<const StepItem> items) const {
+  size_t rows = 0, logit_rows = 0;
+  for (const StepItem& item : items) {
+    const size_t n = item.tokens.size();
+    rows += n;
+    if (item.logits == StepItem::Logits::kLast) logit_rows += 1;
+    if (item.logits == StepItem::Logits::kAll) logit_rows += n;
+    if (cache_->length(item.sequence) + n > options_.context) {
+      return MakeError(Code::kDoesNotFit,
+                       fmt::format("{} tokens held and {} new ones exceed the context of {}",
+                                   cache_->length(item.sequence), n, options_.context),
+                       "give a larger --ctx-size");
+    }
+    for (Token t : item.tokens) {
+      if (t < 0 || static_cast<uint32_t>(t) >= config().vocab) {
+        return MakeError(Code::kBadInput, fmt::format("token {} is outside the vocabulary of {}", t,
+                                                      config().vocab));
+      }
+    }
+  }
+  assert(rows > 0 && rows <= plan_.chunk && logit_rows <= plan_.logit_rows);
+  return {};
+}
+
+Status Engine::Embed(std::span<const StepItem> items) {
+  const uint32_t dim = config().dim;
+  const bool from_head = config().tied && place_->resident();
+  uint32_t row = 0;
+  for (const StepItem& item : items) {
+    for (Token t : item.tokens) {
+      float* x = blocks_->x(row++);
+      if (from_head) {
+        const Part& first = layout_.parts[layout_.first_head];
+        const uint32_t block = first.tensors[0].rows;
+        const size_t part = layout_.first_head + static_cast<uint32_t>(t) / block;
+        SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+        UnpackRow({base, embedding_->type, layout_.parts[part].tensors[0].rows, dim},
+                  static_cast<uint32_t>(t) % block, x);
+        place_->Release(part);
+      } else {
+        SNUG_TRY(file_->file(embedding_->file)
+                     .ReadAt(embedding_->offset + t * embedding_row_.size(), embedding_row_.data(),
+                             embedding_row_.size()));
+        Dequantize(embedding_->type, embedding_row_.data(), dim, x);
+      }
+      if (config().embedding_scale != 1) Scale(config().embedding_scale, dim, x);
+    }
+  }
+  return {};
+}
+
+Status Engine::RunLayers() {
+  for (uint32_t l = 0; l < config().layers; ++l) {
+    const size_t part = 1 + l;
+    SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+    model_->Layer(*blocks_, l, ViewLayer(layout_.parts[part], base));
+    place_->Release(part);
+    traffic_.weight_bytes += layout_.parts[part].bytes;
+  }
+  return {};
+}
+
+Status Engine::RunHead(std::span<const uint32_t> rows) {
+  blocks_->BeginHead(rows, output_norm_);
+  for (size_t part = layout_.first_head; part < layout_.parts.size(); ++part) {
+    const PartTensor& t = layout_.parts[part].tensors[0];
+    SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+    blocks_->HeadBlock({base, t.info->type, t.rows, config().dim}, t.first_row);
+    place_->Release(part);
+    traffic_.weight_bytes += layout_.parts[part].bytes;
+  }
+  blocks_->FinishHead();
+  return {};
+}
+
+Status Engine::Step(std::span<const StepItem> items) {
+  SNUG_TRY(Check(items));
+  spans_.clear();
+  logit_rows_.clear();
+  uint32_t row = 0;
+  for (const StepItem& item : items) {
+    const auto n = static_cast<uint32_t>(item.tokens.size());
+    spans_.push_back({item.sequence, row, n, cache_->length(item.sequence)});
+    cache_->Extend(item.sequence, n);
+    for (uint32_t i = 0; i < n; ++i) {
+      if (item.logits == StepItem::Logits::kAll ||
+          (item.logits == StepItem::Logits::kLast && i + 1 == n)) {
+        logit_rows_.push_back(row + i);
+      }
+    }
+    row += n;
+  }
+  place_->BeginPass(PartsOf(!logit_rows_.empty()), PartsOf(next_head_));
+  const uint64_t kv_before = blocks_->kv_bytes_read();
+  blocks_->Begin(spans_);
+  SNUG_TRY(Embed(items));
+  SNUG_TRY(RunLayers());
+  if (!logit_rows_.empty()) SNUG_TRY(RunHead(logit_rows_));
+  for (const StepItem& item : items) {
+    cache_->Commit(item.sequence, static_cast<uint32_t>(item.tokens.size()));
+    history_[item.sequence].insert(history_[item.sequence].end(), item.tokens.begin(),
+                                   item.tokens.end());
+  }
+  traffic_.kv_bytes += blocks_->kv_bytes_read() - kv_before;
+  return {};
+}
+
+std::span<const float> Engine::logits(size_t row) const {
+  return {blocks_->logits(row), config().vocab};
+}
+
+Status Engine::Prefill(uint32_t sequence, std::span<const Token> tokens,
+                       const std::function<bool(uint32_t done, uint32_t total)>& progress) {
+  const auto total = static_cast<uint32_t>(tokens.size());
+  uint32_t done = 0;
+  while (done < total) {
+    const uint32_t n = std::min(plan_.chunk, total - done);
+    const bool last = done + n == total;
+    next_head_ = last || total - done - n <= plan_.chunk;
+    const StepItem item{sequence, tokens.subspan(done, n),
+                        last ? StepItem::Logits::kLast : StepItem::Logits::kNone};
+    const Status status = Step({&item, 1});
+    next_head_ = true;
+    SNUG_TRY(status);
+    done += n;
+    if (progress && !progress(done, total)) {
+      return MakeError(Code::kCancelled,
+                       fmt::format("cancelled after {} of {} prompt tokens", done, total));
+    }
+  }
+  return {};
+}
+
+}  // namespace snug

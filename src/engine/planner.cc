@@ -1,0 +1,310 @@
+#include "engine/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "kv/cache.h"
+#include "model/blocks.h"
+#include "text/tokenizer.h"
+
+namespace snug {
+namespace {
+
+// Heap, stacks and code pages that a run touches after the plan is made, beyond what the process
+// holds then.
+constexpr uint64_t kBaseGrowth = 8 * kMiB;
+constexpr uint32_t kResidentChunks[] = {512, 256, 128, 64, 32};
+constexpr uint32_t kStreamChunks[] = {256, 128, 64, 32};
+// Shares of the measured limits that products reach (bench/, 2 threads).
+constexpr double kReadShare = 0.9, kInt8Share = 0.5, kBf16Share = 0.5;
+
+using Owners = std::array<uint64_t, kOwners>;
+uint64_t& At(Owners& o, Owner w) { return o[static_cast<size_t>(w)]; }
+uint64_t Sum(const Owners& o) {
+  uint64_t sum = 0;
+  for (uint64_t b : o) sum += b;
+  return sum;
+}
+
+struct Context {
+  const GgufFile& file;
+  const Model& model;
+  const WeightLayout& layout;
+  const EngineOptions& options;
+  uint64_t base, vocab;
+  int threads;
+};
+
+void Total(MemoryPlan& plan) {
+  plan.peak = Sum(plan.at_load) > Sum(plan.at_context) ? plan.at_load : plan.at_context;
+  plan.peak_total = Sum(plan.peak);
+  plan.fits = plan.peak_total <= plan.budget;
+}
+
+// The plan of everything but the weights.
+MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
+  const ModelConfig& c = x.model.config();
+  MemoryPlan plan;
+  plan.budget = x.options.budget.bytes;
+  plan.threads = x.threads;
+  plan.chunk = std::min(chunk, x.options.context);
+  plan.logit_rows = std::min(std::max(1u, x.options.logit_rows), plan.chunk);
+  const KvLayout kv = MakeKvLayout(c, x.options, plan.chunk);
+  const BlocksLayout blocks{
+      &c, plan.chunk, plan.logit_rows, x.options.context, x.options.sequences, x.threads};
+  plan.base_bytes = x.base;
+  plan.vocab_bytes = x.vocab;
+  plan.kv_page_bytes = kv.page_bytes();
+  plan.kv_pages = kv.total_pages();
+  plan.kv_bytes = KvCache::PoolBytes(kv);
+  plan.activation_bytes = Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal);
+  plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
+  uint64_t kv_read = 0;
+  for (uint32_t w : c.window) {
+    const uint32_t seen = w == 0 ? x.options.context : std::min(w, x.options.context);
+    kv_read += (uint64_t{seen} + kTileTokens - 1) / kTileTokens * plan.kv_page_bytes;
+  }
+  plan.kv_bytes_per_token_at_context = kv_read;
+  for (size_t i = 1; i < x.layout.parts.size(); ++i) {
+    plan.weight_bytes_per_token += x.layout.parts[i].bytes;
+  }
+  return plan;
+}
+
+void FillOwners(MemoryPlan& plan, uint64_t io_at_load, uint64_t io_after) {
+  Owners loaded{};
+  At(loaded, Owner::kBase) = plan.base_bytes;
+  At(loaded, Owner::kVocab) = plan.vocab_bytes;
+  At(loaded, Owner::kWeights) = plan.weight_bytes;
+  plan.at_load = loaded;
+  At(plan.at_load, Owner::kIo) = io_at_load;
+  plan.at_start = loaded;
+  At(plan.at_start, Owner::kIo) = io_after;
+  At(plan.at_start, Owner::kActivations) = plan.activation_bytes;
+  At(plan.at_start, Owner::kScratch) = plan.scratch_bytes;
+  plan.at_context = plan.at_start;
+  At(plan.at_context, Owner::kKv) = plan.kv_bytes;
+  plan.io_bytes = std::max(io_at_load, io_after);
+  Total(plan);
+}
+
+// Multiplications and additions of one token's products, head apart.
+double LayerOps(const WeightLayout& layout) {
+  double ops = 0;
+  for (size_t i = 1; i < layout.first_head; ++i) {
+    for (const PartTensor& t : layout.parts[i].tensors) {
+      if (t.packed) ops += 2.0 * t.rows * static_cast<double>(t.info->cols());
+    }
+  }
+  return ops;
+}
+
+void Predict(const Context& x, MemoryPlan& plan) {
+  const ModelConfig& c = x.model.config();
+  const MachineRates& r = x.options.rates;
+  if (r.read_bytes_per_s <= 0) return;
+  const double read = r.read_bytes_per_s * kReadShare;
+  double decode = static_cast<double>(plan.weight_bytes_per_token) / read;
+  if (!plan.resident && r.disk_bytes_per_s > 0) {
+    decode = std::max(decode, static_cast<double>(plan.disk_bytes_per_token) / r.disk_bytes_per_s);
+  }
+  plan.predicted_decode_tps = 1 / decode;
+  if (r.int8_ops_per_s <= 0 || r.bf16_ops_per_s <= 0) return;
+  const double tokens = std::min(x.options.context, plan.chunk);
+  double prefill = LayerOps(x.layout) * tokens / (r.int8_ops_per_s * kInt8Share);
+  prefill +=
+      2.0 * c.layers * c.heads * c.head_dim * tokens * tokens / (r.bf16_ops_per_s * kBf16Share);
+  if (!plan.resident && r.disk_bytes_per_s > 0) {
+    prefill =
+        std::max(prefill, static_cast<double>(plan.disk_bytes_per_token) / r.disk_bytes_per_s);
+  }
+  plan.predicted_prefill_tps = tokens / prefill;
+}
+
+std::vector<uint32_t> Chunks(const EngineOptions& o, std::span<const uint32_t> defaults) {
+  if (o.chunk != 0) return {o.chunk};
+  std::vector<uint32_t> chunks;
+  for (uint32_t c : defaults) {
+    if (c >= std::max(o.logit_rows, o.sequences) || c == defaults.front()) {
+      chunks.push_back(std::max({c, o.logit_rows, o.sequences}));
+    }
+  }
+  return chunks;
+}
+
+MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
+  MemoryPlan plan = PlanRest(x, chunk);
+  plan.resident = true;
+  plan.weight_bytes = ResidentBytes(x.layout);
+  FillOwners(plan, LoadBytes(x.threads), 0);
+  return plan;
+}
+
+MemoryPlan PlanStream(const Context& x, uint32_t chunk) {
+  MemoryPlan plan = PlanRest(x, chunk);
+  plan.resident = false;
+  plan.weight_bytes = 0;
+  FillOwners(plan, 0, 0);
+  const uint64_t rest = plan.peak_total;
+  const uint64_t left = plan.budget > rest ? plan.budget - rest : 0;
+  const StreamChoice choice = ChooseStream(x.layout, x.options.stream, left);
+  plan.stream = choice.options;
+  plan.weight_bytes = choice.weight_bytes;
+  plan.disk_bytes_per_token = choice.pass_bytes;
+  FillOwners(plan, choice.io_bytes, choice.io_bytes);
+  return plan;
+}
+
+MemoryPlan BestPlan(const Context& x) {
+  MemoryPlan best;
+  bool have = false;
+  auto consider = [&](MemoryPlan plan) {
+    if (!have || plan.fits || plan.peak_total < best.peak_total) best = std::move(plan);
+    have = true;
+    return best.fits;
+  };
+  if (x.options.place != PlaceChoice::kStream) {
+    for (uint32_t chunk : Chunks(x.options, kResidentChunks)) {
+      if (consider(PlanResident(x, chunk))) return best;
+    }
+  }
+  if (x.options.place != PlaceChoice::kResident) {
+    for (uint32_t chunk : Chunks(x.options, kStreamChunks)) {
+      if (consider(PlanStream(x, chunk))) return best;
+    }
+  }
+  return best;
+}
+
+// The largest multiple of 64 up to `context` that fits, or 0.
+uint32_t LargestContext(const Context& x) {
+  uint32_t low = 0, high = x.options.context / kTileTokens;
+  EngineOptions o = x.options;
+  while (low < high) {
+    const uint32_t mid = (low + high + 1) / 2;
+    o.context = mid * kTileTokens;
+    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+    if (BestPlan(y).fits) {
+      low = mid;
+    } else {
+      high = mid - 1;
+    }
+  }
+  return low * kTileTokens;
+}
+
+// The least budget, in MiB, that serves these options.
+uint64_t LeastBudget(const Context& x) {
+  uint64_t low = x.options.budget.bytes / kMiB, high = low + 16;
+  EngineOptions o = x.options;
+  auto fits = [&](uint64_t mib) {
+    o.budget.bytes = mib * kMiB;
+    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+    return BestPlan(y).fits;
+  };
+  while (!fits(high) && high < (uint64_t{1} << 30)) {
+    low = high;
+    high *= 2;
+  }
+  while (low + 1 < high) {
+    const uint64_t mid = low + (high - low) / 2;
+    (fits(mid) ? high : low) = mid;
+  }
+  return high;
+}
+
+void Suggest(const Context& x, MemoryPlan& plan) {
+  const uint64_t mib = LeastBudget(x);
+  plan.suggestions.push_back({fmt::format("--memory {}MiB", mib), mib * kMiB});
+  if (const uint32_t context = LargestContext(x); context != 0) {
+    plan.suggestions.push_back({fmt::format("--ctx-size {}", context), plan.budget});
+  }
+  if (!x.options.exact && x.options.key_type != KvType::kQ8_0 &&
+      KvTypeSupports(KvType::kQ8_0, x.model.config().head_dim)) {
+    EngineOptions o = x.options;
+    o.key_type = o.value_type = KvType::kQ8_0;
+    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+    if (const MemoryPlan p = BestPlan(y); p.fits) {
+      plan.suggestions.push_back({"--kv q8_0", p.peak_total});
+    }
+  }
+}
+
+}  // namespace
+
+KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chunk) {
+  KvLayout kv;
+  kv.key_type = o.exact ? KvType::kF32 : o.key_type;
+  kv.value_type = o.exact ? KvType::kF32 : o.value_type;
+  kv.layers = c.layers;
+  kv.kv_heads = c.kv_heads;
+  kv.head_dim = c.head_dim;
+  kv.window = c.window;
+  kv.context = o.context;
+  kv.sequences = o.sequences;
+  kv.chunk = chunk;
+  return kv;
+}
+
+Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const WeightLayout& layout,
+                            const EngineOptions& options) {
+  const ModelConfig& c = model.config();
+  if (options.context < 1 || options.sequences < 1) {
+    return MakeError(Code::kUsage,
+                     fmt::format("a context of {} tokens and {} sequences cannot be planned",
+                                 options.context, options.sequences),
+                     "give --ctx-size and --parallel of 1 or more");
+  }
+  if (options.context > c.trained_context) {
+    return MakeError(Code::kDoesNotFit,
+                     fmt::format("context {} exceeds the {} tokens that {} was trained for",
+                                 options.context, c.trained_context, c.name),
+                     fmt::format("give --ctx-size {} or less", c.trained_context),
+                     {{"context", std::to_string(options.context)},
+                      {"trained_context", std::to_string(c.trained_context)}});
+  }
+  for (KvType t : {options.key_type, options.value_type}) {
+    if (!options.exact && !KvTypeSupports(t, c.head_dim)) {
+      return MakeError(
+          Code::kUsage,
+          fmt::format("cache type {} needs a head size that is a multiple of 32; {} has {}",
+                      KvTypeName(t), c.name, c.head_dim),
+          "use --kv f16 or bf16");
+    }
+  }
+  SNUG_ASSIGN(const uint64_t vocab, Tokenizer::PlannedBytes(file));
+  const uint64_t base = (ReadProcessMemory().rss + kBaseGrowth + kMiB - 1) / kMiB * kMiB;
+  const Context x{file,
+                  model,
+                  layout,
+                  options,
+                  base,
+                  vocab,
+                  options.threads > 0 ? options.threads : UsableCpus().cpus};
+  MemoryPlan plan = BestPlan(x);
+  Predict(x, plan);
+  if (!plan.fits) Suggest(x, plan);
+  return plan;
+}
+
+Error DoesNotFit(const MemoryPlan& plan) {
+  std::string next;
+  for (const auto& s : plan.suggestions) next += (next.empty() ? "" : ", or ") + s.change;
+  return MakeError(
+      Code::kDoesNotFit,
+      fmt::format("the plan needs {} but the budget is {}: {} short", FormatBytes(plan.peak_total),
+                  FormatBytes(plan.budget), FormatBytes(plan.peak_total - plan.budget)),
+      next.empty() ? next : "these fit: " + next,
+      {{"needed", std::to_string(plan.peak_total)}, {"budget", std::to_string(plan.budget)}});
+}
+
+Result<MemoryPlan> PlanFile(const EngineOptions& options) {
+  SNUG_ASSIGN(const GgufFile file, GgufFile::Open(options.model_path));
+  SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(file));
+  SNUG_ASSIGN(const WeightLayout layout, MakeLayout(file, *model));
+  return MakePlan(file, *model, layout, options);
+}
+
+}  // namespace snug

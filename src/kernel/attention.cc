@@ -1,0 +1,198 @@
+// Attention over tiles: the walk over splits, tiles and blocks of query rows around the inner
+// kernels.
+#include "kernel/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernel/attention.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.
+#include "kernel/attention_internal.h"
+#include "kernel/attention_tile-inl.h"
+
+SNUG_BEFORE_NAMESPACE();
+namespace snug {
+namespace HWY_NAMESPACE {
+
+// Scores of one row become probabilities relative to the row's new maximum. False where the row
+// sees nothing of the tile: it then keeps its state.
+static HWY_INLINE bool SoftmaxStep(float* s, int64_t low, int64_t high, float softcap,
+                                   RowState* row, float* alpha) {
+  if (low >= high) return false;
+  const DF d;
+  if (softcap > 0) {
+    for (size_t i = 0; i < kTileTokens; i += kLanes) {
+      // softcap tanh(z / softcap), then to units of log 2
+      const VF e =
+          Exp(hn::Min(hn::Mul(hn::LoadU(d, s + i), hn::Set(d, -2 / softcap)), hn::Set(d, 88.0f)));
+      const VF t =
+          hn::Sub(hn::Div(hn::Set(d, 2.0f), hn::Add(hn::Set(d, 1.0f), e)), hn::Set(d, 1.0f));
+      hn::StoreU(hn::Mul(t, hn::Set(d, softcap * kLog2E)), d, s + i);
+    }
+  }
+  const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
+  VF max = none;
+  if (low <= 0 && high >= static_cast<int64_t>(kTileTokens)) {
+    for (size_t i = 0; i < kTileTokens; i += kLanes) max = hn::Max(max, hn::LoadU(d, s + i));
+  } else {
+    for (int64_t i = 0; i < static_cast<int64_t>(kTileTokens); ++i) {
+      if (i < low || i >= high) s[i] = -std::numeric_limits<float>::infinity();
+    }
+    for (size_t i = 0; i < kTileTokens; i += kLanes) max = hn::Max(max, hn::LoadU(d, s + i));
+  }
+  const float new_max = std::max(row->max, hn::GetLane(hn::MaxOfLanes(d, max)));
+  const VF shift = hn::Set(d, new_max);
+  for (size_t i = 0; i < kTileTokens; i += kLanes) {
+    hn::StoreU(Exp2(hn::Sub(hn::LoadU(d, s + i), shift)), d, s + i);
+  }
+  *alpha = row->max == new_max ? 1.0f : hn::GetLane(Exp2(hn::Set(d, row->max - new_max)));
+  row->max = new_max;
+  return true;
+}
+
+// One tile for R rows.
+template <class Kernel, size_t R>
+static void TileRows(const Block& b, size_t first, const uint8_t* keys, const uint8_t* values,
+                     int64_t tile_pos) {
+  HWY_ALIGN float scores[kRowTile * kTileTokens];
+  float alpha[R];
+  bool live[R];
+  float* out[R];
+  using Element = typename Kernel::Element;
+  const auto* q = reinterpret_cast<const Element*>(b.queries) + first * b.head_dim;
+  Kernel::template Scores<R>(q, b.head_dim, keys, b.head_dim, scores);
+  bool any = false;
+  for (size_t r = 0; r < R; ++r) {
+    RowState& row = b.state[first + r];
+    float* s = scores + r * kTileTokens;
+    const int64_t high = row.position + 1 - tile_pos;
+    const int64_t low = b.window == 0 ? 0 : high - b.window;
+    alpha[r] = 1;
+    live[r] = SoftmaxStep(s, std::max<int64_t>(low, 0), std::min<int64_t>(high, kTileTokens),
+                          b.softcap, &row, &alpha[r]);
+    out[r] = row.out;
+    if (live[r]) {
+      row.sum = row.sum * alpha[r] + Kernel::Round(s);
+      any = true;
+    } else {
+      Kernel::Round(s);  // unused, but must be finite: a masked row's scores may be anything
+    }
+  }
+  if (!any) return;
+  constexpr size_t kStride = kTileTokens * sizeof(float) / sizeof(Element);
+  Kernel::template Accumulate<R>(Kernel::Rounded(scores), kStride, values, b.padded_dim, alpha,
+                                 live, out);
+}
+
+template <class Kernel>
+static void TileBlock(const Block& b, const uint8_t* keys, const uint8_t* values,
+                      int64_t tile_pos) {
+  size_t r = 0;
+  for (; r + kRowTile <= b.rows; r += kRowTile)
+    TileRows<Kernel, kRowTile>(b, r, keys, values, tile_pos);
+  switch (b.rows - r) {
+    case 5:
+      return TileRows<Kernel, 5>(b, r, keys, values, tile_pos);
+    case 4:
+      return TileRows<Kernel, 4>(b, r, keys, values, tile_pos);
+    case 3:
+      return TileRows<Kernel, 3>(b, r, keys, values, tile_pos);
+    case 2:
+      return TileRows<Kernel, 2>(b, r, keys, values, tile_pos);
+    case 1:
+      return TileRows<Kernel, 1>(b, r, keys, values, tile_pos);
+    default:
+      return;
+  }
+}
+
+static void PrepareQueryT(const AttentionArgs& args, const float* q, uint8_t* out) {
+  const float scale = args.softcap > 0 ? args.scale : args.scale * kLog2E;
+#if SNUG_HAVE_BF16_DOT
+  if (!UsesFloat(args)) {
+    return Bf16Kernel::PrepareQuery(q, args.head_dim, scale, reinterpret_cast<uint16_t*>(out));
+  }
+#endif
+  FloatKernel::PrepareQuery(q, args.head_dim, scale, reinterpret_cast<float*>(out));
+}
+
+// Tiles [first, last) for one block of rows of KV head `head`.
+static void WalkTilesT(const AttentionArgs& args, const Block& b, uint32_t head, uint32_t first,
+                       uint32_t last, uint8_t* decoded) {
+  const size_t key_bytes = KvTileBytes(args.key_type, args.head_dim);
+  const size_t value_bytes = KvTileBytes(args.value_type, args.head_dim);
+  uint8_t* decoded_values = decoded + b.padded_dim * kTileTokens * sizeof(float);
+  for (uint32_t t = first; t < last; ++t) {
+    const uint8_t* keys = args.tiles[t] + head * key_bytes;
+    const uint8_t* values = args.tiles[t] + args.kv_heads * key_bytes + head * value_bytes;
+    const int64_t tile_pos = static_cast<int64_t>(t) * kTileTokens;
+#if SNUG_HAVE_BF16_DOT
+    if (!UsesFloat(args)) {
+      const uint8_t* page = args.tiles[t + 1 < last ? t + 1 : t];
+      const uint8_t* next_keys = page + head * key_bytes;
+      const uint8_t* next_values = page + args.kv_heads * key_bytes + head * value_bytes;
+      const uint8_t* k = DecodeKeys(args.key_type, keys, next_keys, args.head_dim, decoded);
+      const uint8_t* v =
+          DecodeValues(args.value_type, values, next_values, args.head_dim, decoded_values);
+      TileBlock<Bf16Kernel>(b, k, v, tile_pos);
+      continue;
+    }
+#endif
+    const uint8_t* k = DecodeFloats(args.key_type, keys, args.head_dim, false, decoded);
+    const uint8_t* v = DecodeFloats(args.value_type, values, args.head_dim, true, decoded_values);
+    TileBlock<FloatKernel>(b, k, v, tile_pos);
+  }
+}
+
+// total = total joined with part (max, sum, out): each relative to its own maximum.
+static void JoinT(const float* part, float part_max, float part_sum, size_t dims, float* max,
+                  float* sum, float* total) {
+  if (part_sum == 0) return;
+  const DF d;
+  const float new_max = std::max(*max, part_max);
+  const float a = *sum == 0 ? 0.0f : hn::GetLane(Exp2(hn::Set(d, *max - new_max)));
+  const float c = hn::GetLane(Exp2(hn::Set(d, part_max - new_max)));
+  *max = new_max;
+  *sum = *sum * a + part_sum * c;
+  for (size_t i = 0; i < dims; i += kLanes) {
+    const VF kept = hn::Mul(hn::LoadU(d, total + i), hn::Set(d, a));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, part + i), hn::Set(d, c), kept), d, total + i);
+  }
+}
+
+static bool HasBf16T() { return SNUG_HAVE_BF16_DOT != 0; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace snug
+SNUG_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+namespace snug {
+
+HWY_EXPORT(PrepareQueryT);
+HWY_EXPORT(WalkTilesT);
+HWY_EXPORT(JoinT);
+HWY_EXPORT(HasBf16T);
+
+void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out) {
+  HWY_DYNAMIC_DISPATCH(PrepareQueryT)(args, q, out);
+}
+void WalkTiles(const AttentionArgs& args, const Block& block, uint32_t head, uint32_t first,
+               uint32_t last, uint8_t* decoded) {
+  HWY_DYNAMIC_DISPATCH(WalkTilesT)(args, block, head, first, last, decoded);
+}
+void JoinPart(const float* part, float part_max, float part_sum, size_t dims, float* max,
+              float* sum, float* total) {
+  HWY_DYNAMIC_DISPATCH(JoinT)(part, part_max, part_sum, dims, max, sum, total);
+}
+bool UsesFloat(const AttentionArgs& args) {
+  return args.exact || args.key_type == KvType::kF32 || args.value_type == KvType::kF32 ||
+         !HWY_DYNAMIC_DISPATCH(HasBf16T)();
+}
+
+}  // namespace snug
+#endif  // HWY_ONCE

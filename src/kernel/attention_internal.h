@@ -1,0 +1,42 @@
+// What the two halves of attention share: the per-target walk over tiles (attention.cc) and the
+// division into tasks (attention_tasks.cc).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernel/attention.h"
+#include "kernel/kv_layout.h"
+
+namespace snug {
+
+// The running softmax of one query row over one split: maximum (in units of log 2), sum, and
+// weighted values.
+struct RowState {
+  int64_t position = 0;
+  float max = 0, sum = 0;
+  float* out = nullptr;  // [padded dim]
+};
+
+// Query rows of one KV head, prepared.
+struct Block {
+  size_t rows = 0, head_dim = 0, padded_dim = 0;
+  int64_t window = 0;
+  float softcap = 0;
+  const uint8_t* queries = nullptr;  // [rows, head_dim], bf16 or float32
+  RowState* state = nullptr;         // [rows]
+};
+
+// Whether products run in float32: with `exact`, for float32 caches, and where the target lacks
+// bf16.
+bool UsesFloat(const AttentionArgs& args);
+// One query row [head_dim], scaled and converted for the kernel.
+void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out);
+// Runs the rows of `block` over tiles [first, last). `decoded` holds two tiles of float32.
+void WalkTiles(const AttentionArgs& args, const Block& block, uint32_t head, uint32_t first,
+               uint32_t last, uint8_t* decoded);
+// Joins one split's state into the running total of a row, in split order.
+void JoinPart(const float* part, float part_max, float part_sum, size_t dims, float* max,
+              float* sum, float* total);
+
+}  // namespace snug

@@ -1,0 +1,237 @@
+// Cuts attention into independent tasks, in two forms that give the same bits: by blocks of queries
+// (prefill) and by splits of the sequence (decode).
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernel/attention_internal.h"
+
+namespace snug {
+namespace {
+
+// Rows (query heads of tokens) that share a decoded tile: their state stays in the L2 cache.
+constexpr size_t kBlockRows = 192;
+constexpr size_t kAlign = 64;
+
+size_t Align(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
+
+size_t BlockTokens(size_t heads_per_kv) { return std::max<size_t>(1, kBlockRows / heads_per_kv); }
+
+size_t BlockRows(size_t heads_per_kv) { return BlockTokens(heads_per_kv) * heads_per_kv; }
+
+// A thread's scratch, laid out.
+struct Scratch {
+  uint8_t* decoded;  // two tiles of float32
+  uint8_t* queries;  // [rows, head_dim] float32 at most
+  RowState* state;   // [rows]
+  float* part;       // [rows, padded dim] of the current split
+  float* total;      // [rows, padded dim]
+  float* max;        // [rows]
+  float* sum;        // [rows]
+  size_t bytes;
+};
+
+Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv) {
+  const size_t padded = PaddedDim(head_dim), rows = BlockRows(heads_per_kv);
+  Scratch s{};
+  size_t used = 0;
+  auto take = [&](size_t bytes) {
+    uint8_t* p = base == nullptr ? nullptr : base + used;
+    used += Align(bytes);
+    return p;
+  };
+  s.decoded = take(2 * padded * kTileTokens * sizeof(float));
+  s.queries = take(rows * head_dim * sizeof(float));
+  s.state = reinterpret_cast<RowState*>(take(rows * sizeof(RowState)));
+  s.part = reinterpret_cast<float*>(take(rows * padded * sizeof(float)));
+  s.total = reinterpret_cast<float*>(take(rows * padded * sizeof(float)));
+  s.max = reinterpret_cast<float*>(take(rows * sizeof(float)));
+  s.sum = reinterpret_cast<float*>(take(rows * sizeof(float)));
+  s.bytes = used;
+  return s;
+}
+
+uint32_t FirstTile(const AttentionArgs& a, uint32_t position) {
+  return a.window == 0 || position + 1 <= a.window ? 0 : (position + 1 - a.window) / kTileTokens;
+}
+
+// Tokens [first, first + n) of KV head `head`, prepared into scratch.
+Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n, const Scratch& s) {
+  const size_t group = a.heads / a.kv_heads;
+  const size_t query_bytes = a.head_dim * (UsesFloat(a) ? sizeof(float) : sizeof(uint16_t));
+  Block b{n * group, a.head_dim, PaddedDim(a.head_dim), a.window, a.softcap, s.queries, s.state};
+  for (uint32_t t = 0; t < n; ++t) {
+    for (size_t g = 0; g < group; ++g) {
+      const size_t r = t * group + g;
+      s.state[r] = {int64_t{a.first_pos} + first + t, 0, 0, s.part + r * b.padded_dim};
+      PrepareQuery(a, a.q + (first + t) * a.q_stride + (head * group + g) * a.head_dim,
+                   s.queries + r * query_bytes);
+    }
+  }
+  return b;
+}
+
+void Reset(const Block& b) {
+  for (size_t r = 0; r < b.rows; ++r) {
+    b.state[r].max = -std::numeric_limits<float>::infinity();
+    b.state[r].sum = 0;
+    std::memset(b.state[r].out, 0, b.padded_dim * sizeof(float));
+  }
+}
+
+// Floats of one row's partial result: values, maximum, sum.
+size_t PartStride(size_t head_dim) { return PaddedDim(head_dim) + 16; }
+
+void Finish(const float* total, float sum, size_t dims, float* out) {
+  const float scale = sum > 0 ? 1 / sum : 0;
+  for (size_t i = 0; i < dims; ++i) out[i] = total[i] * scale;
+}
+
+// A block of queries over all its splits.
+void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task, const Scratch& s) {
+  const uint32_t head = task % a.kv_heads;
+  const uint32_t first = task / a.kv_heads * plan.query_block;
+  const uint32_t n = std::min(plan.query_block, a.tokens - first);
+  const size_t group = a.heads / a.kv_heads;
+  const Block b = Prepare(a, head, first, n, s);
+  for (size_t r = 0; r < b.rows; ++r) {
+    s.max[r] = -std::numeric_limits<float>::infinity();
+    s.sum[r] = 0;
+    std::memset(s.total + r * b.padded_dim, 0, b.padded_dim * sizeof(float));
+  }
+  const uint32_t end = (a.first_pos + first + n - 1) / kTileTokens + 1;
+  for (uint32_t t = FirstTile(a, a.first_pos + first); t < end;) {
+    const auto stop =
+        static_cast<uint32_t>(std::min<size_t>(end, (t / kSplitTiles + 1) * kSplitTiles));
+    Reset(b);
+    WalkTiles(a, b, head, t, stop, s.decoded);
+    for (size_t r = 0; r < b.rows; ++r) {
+      JoinPart(b.state[r].out, b.state[r].max, b.state[r].sum, b.padded_dim, &s.max[r], &s.sum[r],
+               s.total + r * b.padded_dim);
+    }
+    t = stop;
+  }
+  for (uint32_t t = 0; t < n; ++t) {
+    for (size_t g = 0; g < group; ++g) {
+      const size_t r = t * group + g;
+      Finish(s.total + r * b.padded_dim, s.sum[r], a.head_dim,
+             a.out + (first + t) * a.out_stride + (head * group + g) * a.head_dim);
+    }
+  }
+}
+
+// One split for all rows of a KV head; the result goes to `partial`.
+void SplitTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task, const Scratch& s,
+               float* partial) {
+  const uint32_t head = task % a.kv_heads, split = task / a.kv_heads;
+  const size_t group = a.heads / a.kv_heads, stride = PartStride(a.head_dim);
+  const auto block = static_cast<uint32_t>(BlockTokens(group));
+  const auto begin = static_cast<uint32_t>((plan.first_split + split) * kSplitTiles);
+  for (uint32_t first = 0; first < a.tokens; first += block) {
+    const uint32_t n = std::min(block, a.tokens - first);
+    const Block b = Prepare(a, head, first, n, s);
+    Reset(b);
+    const uint32_t end =
+        std::min<uint32_t>(begin + kSplitTiles, (a.first_pos + first + n - 1) / kTileTokens + 1);
+    WalkTiles(a, b, head, std::max(begin, FirstTile(a, a.first_pos + first)), end, s.decoded);
+    for (size_t r = 0; r < b.rows; ++r) {
+      const size_t row = first + r / group, h = head * group + r % group;
+      float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + h) * stride;
+      std::memcpy(p, b.state[r].out, b.padded_dim * sizeof(float));
+      p[b.padded_dim] = b.state[r].max;
+      p[b.padded_dim + 1] = b.state[r].sum;
+    }
+  }
+}
+
+}  // namespace
+
+AttentionPlan PlanAttention(const AttentionArgs& a, int /*threads*/) {
+  AttentionPlan plan;
+  const size_t group = a.heads / a.kv_heads;
+  plan.split = a.tokens <= kMaxSplitRows;
+  if (!plan.split) {
+    plan.query_block = static_cast<uint32_t>(BlockTokens(group));
+    plan.tasks = (a.tokens + plan.query_block - 1) / plan.query_block * a.kv_heads;
+    return plan;
+  }
+  plan.first_split = FirstTile(a, a.first_pos) / kSplitTiles;
+  plan.splits =
+      static_cast<uint32_t>((a.first_pos + a.tokens - 1) / kSplitTokens) + 1 - plan.first_split;
+  plan.tasks = plan.splits * a.kv_heads;
+  return plan;
+}
+
+size_t PartialFloats(size_t tokens, size_t heads, size_t head_dim, size_t context) {
+  return (context + kSplitTokens - 1) / kSplitTokens * tokens * heads * PartStride(head_dim);
+}
+
+size_t AttentionScratchBytes(size_t head_dim, size_t heads_per_kv) {
+  return LayOut(nullptr, head_dim, heads_per_kv).bytes;
+}
+
+void AttendTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task, uint8_t* scratch,
+                float* partial) {
+  const Scratch s = LayOut(scratch, a.head_dim, a.heads / a.kv_heads);
+  if (plan.split) {
+    SplitTask(a, plan, task, s, partial);
+  } else {
+    QueryTask(a, plan, task, s);
+  }
+}
+
+void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const float* partial,
+                     uint32_t row, uint32_t head) {
+  const size_t padded = PaddedDim(a.head_dim), stride = PartStride(a.head_dim);
+  constexpr size_t kMaxDim = 1024;
+  assert(padded <= kMaxDim);
+  alignas(64) float total[kMaxDim];
+  std::memset(total, 0, padded * sizeof(float));
+  float max = -std::numeric_limits<float>::infinity(), sum = 0;
+  for (uint32_t split = 0; split < plan.splits; ++split) {
+    const float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + head) * stride;
+    JoinPart(p, p[padded], p[padded + 1], padded, &max, &sum, total);
+  }
+  Finish(total, sum, a.head_dim, a.out + row * a.out_stride + head * a.head_dim);
+}
+
+void AttentionReference(const AttentionArgs& a) {
+  const size_t key_bytes = KvTileBytes(a.key_type, a.head_dim);
+  const size_t value_bytes = KvTileBytes(a.value_type, a.head_dim);
+  std::vector<float> row(a.head_dim);
+  for (uint32_t t = 0; t < a.tokens; ++t) {
+    const uint32_t pos = a.first_pos + t;
+    const uint32_t oldest = a.window == 0 || pos + 1 <= a.window ? 0 : pos + 1 - a.window;
+    for (uint32_t h = 0; h < a.heads; ++h) {
+      const uint32_t kv = h / (a.heads / a.kv_heads);
+      const float* q = a.q + t * a.q_stride + h * a.head_dim;
+      std::vector<double> score;
+      for (uint32_t p = oldest; p <= pos; ++p) {
+        LoadKey(a.key_type, a.tiles[p / kTileTokens] + kv * key_bytes, a.head_dim, p % kTileTokens,
+                row.data());
+        double dot = 0;
+        for (uint32_t d = 0; d < a.head_dim; ++d) dot += double{q[d]} * row[d];
+        dot *= a.scale;
+        score.push_back(a.softcap > 0 ? a.softcap * std::tanh(dot / a.softcap) : dot);
+      }
+      const double max = *std::max_element(score.begin(), score.end());
+      double sum = 0;
+      for (double& s : score) sum += s = std::exp(s - max);
+      std::vector<double> out(a.head_dim);
+      for (uint32_t p = oldest; p <= pos; ++p) {
+        const uint8_t* values =
+            a.tiles[p / kTileTokens] + a.kv_heads * key_bytes + kv * value_bytes;
+        LoadValue(a.value_type, values, a.head_dim, p % kTileTokens, row.data());
+        for (uint32_t d = 0; d < a.head_dim; ++d) out[d] += score[p - oldest] / sum * row[d];
+      }
+      for (uint32_t d = 0; d < a.head_dim; ++d) {
+        a.out[t * a.out_stride + h * a.head_dim + d] = static_cast<float>(out[d]);
+      }
+    }
+  }
+}
+
+}  // namespace snug

@@ -1,0 +1,181 @@
+// Encodes and decodes single tokens of the cache's tiles.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "format/dtype.h"
+#include "kernel/kv_layout.h"
+
+namespace snug {
+namespace {
+
+constexpr float kMaxHalf = 65504, kMaxBFloat = 3.38953139e38f;
+
+struct TypeName {
+  KvType type;
+  std::string_view name;
+};
+constexpr TypeName kNames[] = {{KvType::kF32, "f32"},
+                               {KvType::kF16, "f16"},
+                               {KvType::kBF16, "bf16"},
+                               {KvType::kQ8_0, "q8_0"},
+                               {KvType::kQ4_0, "q4_0"}};
+
+float Finite(float v, float max) { return v == v ? std::clamp(v, -max, max) : 0.0f; }
+
+uint16_t Encode16(KvType type, float v) {
+  return type == KvType::kF16 ? FloatToHalf(Finite(v, kMaxHalf))
+                              : FloatToBFloat(Finite(v, kMaxBFloat));
+}
+float Decode16(KvType type, uint16_t bits) {
+  return type == KvType::kF16 ? HalfToFloat(bits) : BFloatToFloat(bits);
+}
+
+// One block of 32 as Q8_0 codes, or as Q4_0 codes + 8. Returns the scale.
+float QuantizeBlock(KvType type, const float* v, int8_t* codes) {
+  float max = 0, extreme = 0;  // extreme: the value of largest magnitude, with its sign
+  for (size_t i = 0; i < kKvBlock; ++i) {
+    const float f = Finite(v[i], kMaxHalf);
+    if (std::abs(f) > max) max = std::abs(f), extreme = f;
+  }
+  const float scale = HalfToFloat(FloatToHalf(type == KvType::kQ8_0 ? max / 127 : extreme / -8));
+  const float inverse = scale != 0 ? 1 / scale : 0;
+  for (size_t i = 0; i < kKvBlock; ++i) {
+    const float f = Finite(v[i], kMaxHalf) * inverse;
+    codes[i] =
+        static_cast<int8_t>(type == KvType::kQ8_0 ? std::clamp(std::nearbyint(f), -127.0f, 127.0f)
+                                                  : std::clamp(std::nearbyint(f) + 8, 0.0f, 15.0f));
+  }
+  return scale;
+}
+
+uint16_t* Scales(KvType type, size_t padded, uint8_t* tile) {
+  return reinterpret_cast<uint16_t*>(tile + ScaleOffset(type, padded));
+}
+
+bool Quantized(KvType type) { return type == KvType::kQ8_0 || type == KvType::kQ4_0; }
+
+void SetNibble(uint8_t* byte, bool high, int8_t code) {
+  *byte = static_cast<uint8_t>(high ? (*byte & 0x0f) | code << 4 : (*byte & 0xf0) | code);
+}
+
+// Where value d of slot s lies, counted in values: keys pair dimensions, values pair tokens.
+size_t KeyIndex(size_t d, size_t slot) { return ((d / 2) * kTileTokens + slot) * 2 + d % 2; }
+size_t ValueIndex(size_t d, size_t slot, size_t padded) {
+  return ((slot / 2) * padded + d) * 2 + slot % 2;
+}
+
+// Encodes one token; `index` gives its places in the two-byte layout, `plain` in the float32 one.
+template <class Index, class Plain>
+void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t slot, uint8_t* tile,
+           const Index& index, const Plain& plain) {
+  if (type == KvType::kF32) {
+    auto* out = reinterpret_cast<float*>(tile);
+    for (size_t d = 0; d < head_dim; ++d) out[plain(d)] = Finite(v[d], kMaxBFloat);
+    return;
+  }
+  if (!Quantized(type)) {
+    auto* out = reinterpret_cast<uint16_t*>(tile);
+    for (size_t d = 0; d < head_dim; ++d) out[index(d)] = Encode16(type, v[d]);
+    return;
+  }
+  for (size_t b = 0; b < head_dim / kKvBlock; ++b) {
+    std::array<int8_t, kKvBlock> codes;
+    const float scale = QuantizeBlock(type, v + b * kKvBlock, codes.data());
+    Scales(type, padded, tile)[b * kTileTokens + slot] = FloatToHalf(scale);
+    for (size_t i = 0; i < kKvBlock; ++i) {
+      const size_t at = index(b * kKvBlock + i);
+      if (type == KvType::kQ8_0) {
+        tile[at] = static_cast<uint8_t>(codes[i]);
+      } else {
+        SetNibble(tile + at / 2, at % 2 != 0, codes[i]);
+      }
+    }
+  }
+}
+
+template <class Index, class Plain>
+void Load(KvType type, const uint8_t* tile, size_t head_dim, size_t padded, size_t slot, float* v,
+          const Index& index, const Plain& plain) {
+  for (size_t d = 0; d < head_dim; ++d) {
+    const size_t at = index(d);
+    if (type == KvType::kF32) {
+      v[d] = reinterpret_cast<const float*>(tile)[plain(d)];
+    } else if (!Quantized(type)) {
+      v[d] = Decode16(type, reinterpret_cast<const uint16_t*>(tile)[at]);
+    } else {
+      const float scale = HalfToFloat(
+          Scales(type, padded, const_cast<uint8_t*>(tile))[d / kKvBlock * kTileTokens + slot]);
+      const int code = type == KvType::kQ8_0 ? static_cast<int8_t>(tile[at])
+                                             : (tile[at / 2] >> (at % 2 * 4) & 15) - 8;
+      v[d] = scale * static_cast<float>(code);
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view KvTypeName(KvType type) {
+  for (const TypeName& n : kNames) {
+    if (n.type == type) return n.name;
+  }
+  return "";
+}
+
+std::optional<KvType> ParseKvType(std::string_view name) {
+  for (const TypeName& n : kNames) {
+    if (n.name == name) return n.type;
+  }
+  return std::nullopt;
+}
+
+bool KvTypeSupports(KvType type, size_t head_dim) {
+  return Quantized(type) ? head_dim % kKvBlock == 0 : head_dim % 2 == 0;
+}
+
+size_t KvTileBytes(KvType type, size_t head_dim) {
+  const size_t padded = PaddedDim(head_dim);
+  const size_t scales = head_dim / kKvBlock * kTileTokens * sizeof(uint16_t);
+  switch (type) {
+    case KvType::kF32:
+      return padded * kTileTokens * sizeof(float);
+    case KvType::kF16:
+    case KvType::kBF16:
+      return padded * kTileTokens * sizeof(uint16_t);
+    case KvType::kQ8_0:
+    case KvType::kQ4_0:
+      break;
+  }
+  return ScaleOffset(type, padded) + scales;
+}
+
+void StoreKey(KvType type, const float* k, size_t head_dim, size_t slot, uint8_t* tile) {
+  Store(
+      type, k, head_dim, PaddedDim(head_dim), slot, tile,
+      [=](size_t d) { return KeyIndex(d, slot); },
+      [=](size_t d) { return d * kTileTokens + slot; });
+}
+
+void StoreValue(KvType type, const float* v, size_t head_dim, size_t slot, uint8_t* tile) {
+  const size_t padded = PaddedDim(head_dim);
+  Store(
+      type, v, head_dim, padded, slot, tile, [=](size_t d) { return ValueIndex(d, slot, padded); },
+      [=](size_t d) { return slot * padded + d; });
+}
+
+void LoadKey(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* k) {
+  Load(
+      type, tile, head_dim, PaddedDim(head_dim), slot, k,
+      [=](size_t d) { return KeyIndex(d, slot); },
+      [=](size_t d) { return d * kTileTokens + slot; });
+}
+
+void LoadValue(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* v) {
+  const size_t padded = PaddedDim(head_dim);
+  Load(
+      type, tile, head_dim, padded, slot, v, [=](size_t d) { return ValueIndex(d, slot, padded); },
+      [=](size_t d) { return slot * padded + d; });
+}
+
+}  // namespace snug

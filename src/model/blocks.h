@@ -1,0 +1,109 @@
+// The blocks that layer graphs are written in: one forward pass over the rows (tokens) of a step,
+// with its activations and threads. Each block is a data-parallel loop or two; an architecture's
+// Layer() calls them in the order of its paper.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/ledger.h"
+#include "base/threads.h"
+#include "kernel/attention.h"
+#include "kernel/matmul.h"
+#include "kv/cache.h"
+#include "model/config.h"
+#include "model/model.h"
+#include "model/rope.h"
+
+namespace snug {
+
+// Sizes that a Blocks needs to know before it exists; plan and allocator use the same ones.
+struct BlocksLayout {
+  const ModelConfig* config = nullptr;
+  uint32_t chunk = 0, logit_rows = 0, context = 0, sequences = 1;
+  int threads = 1;
+  uint64_t activation_bytes() const;  // rows of the residual stream, projections, logits
+  uint64_t scratch_bytes() const;     // per-thread tiles, attention partials
+};
+
+// A run of rows of one sequence within a step.
+struct RowSpan {
+  uint32_t sequence = 0;
+  uint32_t first_row = 0, rows = 0;
+  uint32_t first_pos = 0;
+};
+
+class Blocks {
+ public:
+  // Reserves activations and scratch as the layout says. `divisors`: see RopeTable.
+  static Result<std::unique_ptr<Blocks>> Create(const BlocksLayout& layout, bool exact,
+                                                const float* divisors, Ledger& ledger,
+                                                ThreadPool& pool, KvCache& cache);
+
+  // --- a step: rows, then their embeddings in x(), then layers, then the head.
+  void Begin(std::span<const RowSpan> spans);
+  uint32_t rows() const { return rows_; }
+  float* x(uint32_t row) { return x_ + size_t{row} * config_.dim; }  // [rows, dim]
+
+  // --- what layer graphs call
+  void Norm(const float* weight);          // h = RMSNorm(x), prepared for products
+  void ProjectQkv(const LayerWeights& w);  // q, k, v = h Wq, h Wk, h Wv
+  // Adds biases and norms queries and keys where w has them, rotates, and encodes keys and values
+  // into the cache.
+  void RotateAndStore(uint32_t layer, const LayerWeights& w);
+  void Attend(uint32_t layer);             // attended = softmax(q k') v over the encoded cache
+  void ProjectOut(const LayerWeights& w);  // out = attended Wo
+  void GatedFfn(const LayerWeights& w);    // out = (act(h Wgate) * h Wup) Wdown
+  void AddResidual(const float* norm);     // x += out, or RMSNorm(out) where `norm` is given
+
+  // --- the head
+  // Norms the listed rows for the head (at most logit_rows) and prepares them.
+  void BeginHead(std::span<const uint32_t> rows, const float* weight);
+  const Activations& head_input() const { return acts_; }
+  // Logits of a block of the head's rows: columns [first_row, first_row + w.rows) of logits.
+  void HeadBlock(const PackedMatrix& w, uint32_t first_row);
+  void FinishHead();                                                   // soft cap
+  float* logits(size_t row) { return logits_ + row * config_.vocab; }  // [logit_rows, vocab]
+
+  uint64_t kv_bytes_read() const { return kv_bytes_; }
+
+ private:
+  struct Product {
+    PackedMatrix w;
+    float* out;
+    size_t stride;
+  };
+  Blocks(const BlocksLayout& layout, bool exact, const float* divisors, ThreadPool& pool,
+         KvCache& cache);
+  // Calls fn(row) for all rows: inline for few, else in parallel.
+  template <class F>
+  void ForRows(uint32_t rows, F&& fn);
+  // Whether products over rows of `cols` may read int8: integer types have rows of whole blocks.
+  bool Quantizes(uint32_t cols) const { return !exact_ && cols % kQBlock == 0; }
+  // acts_ = rows of src [rows, cols].
+  void Prepare(const float* src, uint32_t rows, uint32_t cols);
+  void Multiply(std::span<const Product> products);
+  void AttendGroup(std::span<const AttentionArgs> args);
+
+  const ModelConfig& config_;
+  const BlocksLayout layout_;
+  const bool exact_;
+  ThreadPool& pool_;
+  KvCache& cache_;
+  RopeTable rope_, local_rope_;
+  Buffer activations_, scratch_;
+  Activations acts_;
+  float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr;
+  float *attended_ = nullptr, *ffn_ = nullptr, *logits_ = nullptr;
+  float* angles_ = nullptr;   // [chunk, 2 kinds, head_dim] cosines and sines
+  float* partial_ = nullptr;  // split attention
+  uint8_t* thread_scratch_ = nullptr;
+  size_t thread_scratch_bytes_ = 0;
+  uint32_t rows_ = 0, head_rows_ = 0;
+  std::vector<RowSpan> spans_;
+  std::vector<AttentionArgs> args_;
+  uint64_t kv_bytes_ = 0;
+};
+
+}  // namespace snug

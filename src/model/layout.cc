@@ -1,0 +1,128 @@
+// Lays a model's tensors out in parts.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "model/model.h"
+
+namespace snug {
+namespace {
+
+constexpr size_t kAlign = 64;
+constexpr uint64_t kMinHeadPart = 4 * kMiB;  // head row blocks are at least this large
+
+size_t AlignUp(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
+
+void Append(Part& part, const TensorInfo& info, uint32_t first_row, uint32_t rows, bool packed,
+            Role role = Role::kAttnNorm) {
+  PartTensor t{&info, first_row, rows, packed, static_cast<uint8_t>(role), part.bytes, 0};
+  t.bytes = packed ? PackedBytes(info.type, rows, info.cols()) : info.cols() * rows * sizeof(float);
+  part.bytes = AlignUp(part.bytes + t.bytes);
+  part.file_bytes += RowBytes(info.type, info.cols()) * rows;
+  part.tensors.push_back(t);
+}
+
+Result<const TensorInfo*> Find(const GgufFile& file, const std::string& name, uint64_t rows,
+                               uint64_t cols) {
+  const TensorInfo* info = file.Find(name);
+  if (info == nullptr) {
+    return MakeError(Code::kBadFile, fmt::format("{}: tensor {} is missing", file.path(), name),
+                     "the file is incomplete", {{"tensor", name}});
+  }
+  if (info->rows() != rows || info->cols() != cols) {
+    return MakeError(Code::kBadFile,
+                     fmt::format("{}: tensor {} is {} x {}, expected {} x {}", file.path(), name,
+                                 info->rows(), info->cols(), rows, cols),
+                     {}, {{"tensor", name}});
+  }
+  // A panel of rows must fit the bounce buffer it is read through.
+  if (kPanelRows * RowBytes(info->type, cols) + 2 * kDirectAlign > kBounceBytes) {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{}: tensor {} has rows of {}, too long to be read", file.path(), name, cols));
+  }
+  return info;
+}
+
+bool IsVector(Role role) {
+  switch (role) {
+    case Role::kQ:
+    case Role::kK:
+    case Role::kV:
+    case Role::kO:
+    case Role::kGate:
+    case Role::kUp:
+    case Role::kDown:
+      return false;
+    default:
+      return true;
+  }
+}
+
+bool IsFloat(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16; }
+
+}  // namespace
+
+Result<WeightLayout> MakeLayout(const GgufFile& file, const Model& model) {
+  const ModelConfig& c = model.config();
+  WeightLayout layout;
+  Part globals{"globals", {}, 0, 0};
+  SNUG_ASSIGN(const TensorInfo* norm, Find(file, "output_norm.weight", 1, c.dim));
+  Append(globals, *norm, 0, 1, false);
+  if (const TensorInfo* divisors = file.Find("rope_freqs.weight")) {
+    if (divisors->cols() != c.rope.dim / 2 || divisors->rows() != 1 || !IsFloat(divisors->type)) {
+      return MakeError(Code::kBadFile,
+                       fmt::format("{}: rope_freqs.weight has {} values, expected {}", file.path(),
+                                   divisors->cols(), c.rope.dim / 2));
+    }
+    Append(globals, *divisors, 0, 1, false);
+  }
+  layout.parts.push_back(std::move(globals));
+
+  const std::vector<LayerTensor> tensors = model.Tensors();
+  for (uint32_t l = 0; l < c.layers; ++l) {
+    Part part{fmt::format("layer {}", l), {}, 0, 0};
+    for (const LayerTensor& t : tensors) {
+      SNUG_ASSIGN(const TensorInfo* info,
+                  Find(file, fmt::format("blk.{}.{}", l, t.name), t.rows, t.cols));
+      const bool vector = IsVector(t.role);
+      if (vector && !IsFloat(info->type)) {
+        return MakeError(Code::kBadFile,
+                         fmt::format("{}: {} is {}, expected a float type", file.path(), info->name,
+                                     Info(info->type).name));
+      }
+      Append(part, *info, 0, t.rows, !vector, t.role);
+    }
+    layout.parts.push_back(std::move(part));
+  }
+
+  layout.first_head = layout.parts.size();
+  SNUG_ASSIGN(const TensorInfo* head,
+              Find(file, c.tied ? "token_embd.weight" : "output.weight", c.vocab, c.dim));
+  uint64_t target = kMinHeadPart;
+  for (const Part& p : layout.parts) target = std::max<uint64_t>(target, p.bytes);
+  const uint64_t panels = std::max<uint64_t>(1, target / PanelBytes(head->type, c.dim));
+  const auto block = static_cast<uint32_t>(
+      std::min<uint64_t>(panels * kPanelRows, uint64_t{c.vocab} + kPanelRows));
+  for (uint32_t row = 0, i = 0; row < c.vocab; row += block, ++i) {
+    Part part{fmt::format("head {}", i), {}, 0, 0};
+    Append(part, *head, row, std::min(block, c.vocab - row), true);
+    layout.parts.push_back(std::move(part));
+  }
+  return layout;
+}
+
+LayerWeights ViewLayer(const Part& part, const uint8_t* base) {
+  LayerWeights w;
+  for (const PartTensor& t : part.tensors) {
+    if (t.packed) {
+      w.matrix[t.role] = {base + t.offset, t.info->type, t.rows,
+                          static_cast<uint32_t>(t.info->cols())};
+    } else {
+      w.vector[t.role] = reinterpret_cast<const float*>(base + t.offset);
+    }
+  }
+  return w;
+}
+
+}  // namespace snug

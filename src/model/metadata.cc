@@ -1,0 +1,121 @@
+#include "model/metadata.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace snug {
+namespace {
+
+// Bounds far above any published model and far below where products of two of them overflow.
+constexpr uint64_t kMaxLayers = 4096, kMaxDim = 1 << 20, kMaxHeads = 1 << 12, kMaxVocab = 1 << 24;
+
+Error Bad(const GgufFile& file, const std::string& key, uint64_t value, uint64_t max) {
+  return MakeError(Code::kBadFile,
+                   fmt::format("{}: {} = {} is outside 1 .. {}", file.path(), key, value, max),
+                   "the file is damaged or not a decoder-only language model",
+                   {{"key", key}, {"value", std::to_string(value)}});
+}
+
+Result<uint32_t> Bounded(const GgufFile& file, const std::string& key, uint64_t max) {
+  SNUG_ASSIGN(const uint64_t value, file.NeedUint(key));
+  if (value < 1 || value > max) return Bad(file, key, value, max);
+  return static_cast<uint32_t>(value);
+}
+
+Result<uint32_t> BoundedOr(const GgufFile& file, const std::string& key, uint64_t max,
+                           uint64_t fallback) {
+  if (!file.Has(key)) {
+    if (fallback < 1 || fallback > max) return Bad(file, key, fallback, max);
+    return static_cast<uint32_t>(fallback);
+  }
+  return Bounded(file, key, max);
+}
+
+Result<float> Positive(const GgufFile& file, const std::string& key, double fallback) {
+  const double value = file.GetFloat(key).value_or(fallback);
+  if (!std::isfinite(value) || value <= 0) {
+    return MakeError(Code::kBadFile,
+                     fmt::format("{}: {} = {} is not positive", file.path(), key, value));
+  }
+  return static_cast<float>(value);
+}
+
+Result<RopeConfig> ReadRope(const GgufFile& file, const std::string& arch, uint32_t head_dim) {
+  RopeConfig rope;
+  const std::string prefix = arch + ".rope.";
+  SNUG_ASSIGN(rope.dim, BoundedOr(file, prefix + "dimension_count", head_dim, head_dim));
+  if (rope.dim % 2 != 0) return Bad(file, prefix + "dimension_count", rope.dim, head_dim);
+  SNUG_ASSIGN(rope.base, Positive(file, prefix + "freq_base", 10000));
+  const std::string scaling = file.GetString(prefix + "scaling.type").value_or("none");
+  if (scaling == "none") return rope;
+  SNUG_ASSIGN(rope.factor, Positive(file, prefix + "scaling.factor", 1));
+  if (scaling == "linear") {
+    rope.scaling = RopeScaling::kLinear;
+    return rope;
+  }
+  if (scaling != "yarn") {
+    return MakeError(Code::kBadFile,
+                     fmt::format("{}: rotary scaling '{}' is not supported", file.path(), scaling),
+                     "supported: none, linear, yarn, and Llama 3's factors", {{"value", scaling}});
+  }
+  rope.scaling = RopeScaling::kYarn;
+  SNUG_ASSIGN(rope.original_context, Positive(file, prefix + "scaling.original_context_length",
+                                              file.GetFloat(arch + ".context_length").value_or(0)));
+  SNUG_ASSIGN(rope.beta_fast, Positive(file, prefix + "scaling.yarn_beta_fast", 32));
+  SNUG_ASSIGN(rope.beta_slow, Positive(file, prefix + "scaling.yarn_beta_slow", 1));
+  // The file's factor multiplies YaRN's own.
+  const auto attn = file.GetFloat(prefix + "scaling.attn_factor");
+  if (attn) {
+    rope.attention_factor =
+        static_cast<float>(*attn) * (0.1f * std::log(std::max(rope.factor, 1.0f)) + 1.0f);
+  }
+  return rope;
+}
+
+}  // namespace
+
+Result<ModelConfig> ReadCommonConfig(const GgufFile& file) {
+  ModelConfig c;
+  SNUG_ASSIGN(c.arch, file.NeedString("general.architecture"));
+  c.name = file.GetString("general.name").value_or(c.arch);
+  SNUG_ASSIGN(c.layers, Bounded(file, c.arch + ".block_count", kMaxLayers));
+  SNUG_ASSIGN(c.dim, Bounded(file, c.arch + ".embedding_length", kMaxDim));
+  SNUG_ASSIGN(c.ffn, Bounded(file, c.arch + ".feed_forward_length", kMaxDim));
+  SNUG_ASSIGN(c.heads, Bounded(file, c.arch + ".attention.head_count", kMaxHeads));
+  SNUG_ASSIGN(c.kv_heads, BoundedOr(file, c.arch + ".attention.head_count_kv", kMaxHeads, c.heads));
+  SNUG_ASSIGN(c.head_dim,
+              BoundedOr(file, c.arch + ".attention.key_length", kMaxDim, c.dim / c.heads));
+  SNUG_ASSIGN(const uint32_t value_dim,
+              BoundedOr(file, c.arch + ".attention.value_length", kMaxDim, c.head_dim));
+  SNUG_ASSIGN(c.trained_context, Bounded(file, c.arch + ".context_length", uint64_t{1} << 31));
+  if (c.heads % c.kv_heads != 0 || c.head_dim % 2 != 0 || value_dim != c.head_dim ||
+      uint64_t{c.heads} * c.head_dim > kMaxDim) {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{}: {} query heads, {} key-value heads, head sizes {} and {} do not go "
+                    "together",
+                    file.path(), c.heads, c.kv_heads, c.head_dim, value_dim));
+  }
+  SNUG_ASSIGN(c.eps, Positive(file, c.arch + ".attention.layer_norm_rms_epsilon", 1e-6));
+  SNUG_ASSIGN(c.rope, ReadRope(file, c.arch, c.head_dim));
+  const TensorInfo* embedding = file.Find("token_embd.weight");
+  if (embedding == nullptr) {
+    return MakeError(Code::kBadFile,
+                     fmt::format("{}: tensor token_embd.weight is missing", file.path()),
+                     "the file holds no language model's weights (a vocabulary only?)");
+  }
+  if (embedding->cols() != c.dim || embedding->rows() < 1 || embedding->rows() > kMaxVocab) {
+    return MakeError(Code::kBadFile,
+                     fmt::format("{}: token_embd.weight is {} x {}, expected vocabulary x {}",
+                                 file.path(), embedding->rows(), embedding->cols(), c.dim));
+  }
+  c.vocab = static_cast<uint32_t>(embedding->rows());
+  c.tied = file.Find("output.weight") == nullptr;
+  c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  c.window.assign(c.layers, 0);
+  c.local_rope = c.rope;
+  return c;
+}
+
+}  // namespace snug

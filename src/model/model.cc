@@ -1,0 +1,39 @@
+#include "model/model.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "model/registry.h"
+
+namespace snug {
+namespace {
+
+struct Architecture {
+  std::string_view name;
+  Result<std::unique_ptr<Model>> (*open)(const GgufFile&);
+};
+constexpr Architecture kArchitectures[] = {
+    {"gemma3", OpenGemma3},
+    {"llama", OpenLlama},
+    {"qwen2", OpenQwen2},
+};
+
+}  // namespace
+
+std::vector<std::string_view> Model::Architectures() {
+  std::vector<std::string_view> names;
+  for (const Architecture& a : kArchitectures) names.push_back(a.name);
+  return names;
+}
+
+Result<std::unique_ptr<Model>> Model::Open(const GgufFile& file) {
+  SNUG_ASSIGN(const std::string arch, file.NeedString("general.architecture"));
+  for (const Architecture& a : kArchitectures) {
+    if (a.name == arch) return a.open(file);
+  }
+  return MakeError(
+      Code::kBadFile, fmt::format("{}: architecture '{}' is not supported", file.path(), arch),
+      fmt::format("supported: {}", fmt::join(Architectures(), ", ")), {{"architecture", arch}});
+}
+
+}  // namespace snug

@@ -1,0 +1,385 @@
+#include "weights/stream.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+namespace snug {
+namespace {
+
+constexpr uint64_t kStreamBounce =
+    4 * kMiB;                   // one read: large enough for the disk's sequential rate
+constexpr size_t kBounces = 3;  // being read, waiting, being packed
+constexpr uint32_t kDefaultSlots = 2;
+
+uint64_t SlotBytes(const WeightLayout& layout, const std::vector<bool>& pinned) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < layout.parts.size(); ++i) {
+    if (!pinned[i]) bytes = std::max<uint64_t>(bytes, layout.parts[i].bytes);
+  }
+  return bytes;
+}
+
+class StreamPlace final : public WeightPlace {
+ public:
+  StreamPlace(const WeightLayout& layout, const StreamOptions& options)
+      : layout_(layout), options_(options), pinned_(PinnedParts(layout, options.pinned)) {}
+  ~StreamPlace() override;
+  Status Start(const GgufFile& file, Ledger& ledger);
+
+  void BeginPass(size_t parts, size_t next_parts) override;
+  Result<const uint8_t*> Acquire(size_t part) override;
+  void Release(size_t part) override;
+  PlaceStats stats() const override;
+  bool resident() const override { return false; }
+
+ private:
+  enum class State : uint8_t {
+    kFree,
+    kLoading,
+    kReady,
+    kInUse,
+    kDone
+  };  // kDone: waits for its batch of k'
+  struct Slot {
+    State state = State::kFree;
+    size_t part = 0;
+    uint8_t* data = nullptr;
+  };
+  struct Raw {  // a piece that was read and waits to be packed
+    size_t part = 0;
+    PartPiece piece;
+    const uint8_t* rows = nullptr;
+    size_t bounce = 0;
+    bool first = false, last = false;
+  };
+  using Lock = std::unique_lock<std::mutex>;
+
+  Status LoadPinned(uint8_t* at);
+  void ReadLoop();
+  void PackLoop();
+  bool Read(size_t part);
+  std::optional<size_t> NextPart(Lock& lock);
+  Slot* Find(size_t part, State state);
+  bool AllFit() const { return streamed_.size() <= slots_.size(); }
+  void Fail(Error error);
+  void FreeDone();
+
+  const WeightLayout& layout_;
+  const StreamOptions options_;
+  const std::vector<bool> pinned_;
+  std::vector<size_t> streamed_;                // the streamed parts in order
+  std::vector<std::vector<PartPiece>> pieces_;  // [parts]
+  std::vector<File> files_;
+  Buffer arena_, bounce_;
+  std::vector<uint8_t*> resident_;  // [parts], null where streamed
+  std::vector<Slot> slots_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;         // any of what follows
+  size_t cursor_ = 0;                       // next of streamed_ to read
+  uint64_t reading_pass_ = 0, pass_ = 0;    // passes begun by reader and consumer
+  size_t pass_parts_ = 1, next_parts_ = 0;  // parts of the consumer's pass, and of the one after it
+  std::deque<Raw> raw_;
+  std::array<bool, kBounces> bounce_free_{};
+  std::optional<Error> error_;
+  bool stop_ = false;
+  PlaceStats stats_;
+  std::thread reader_, packer_;
+};
+
+StreamPlace::~StreamPlace() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  if (reader_.joinable()) reader_.join();
+  if (packer_.joinable()) packer_.join();
+}
+
+Status StreamPlace::Start(const GgufFile& file, Ledger& ledger) {
+  SNUG_ASSIGN(arena_,
+              Buffer::Allocate(ledger, Owner::kWeights, StreamWeightBytes(layout_, options_),
+                               Pages::kHuge, "pinned weights and slots"));
+  SNUG_ASSIGN(bounce_, Buffer::Allocate(ledger, Owner::kIo, StreamIoBytes(), Pages::kNormal,
+                                        "streaming weights"));
+  for (const std::string& path : file.paths()) {
+    SNUG_ASSIGN(File f, File::Open(path, true));
+    files_.push_back(std::move(f));
+  }
+  resident_.assign(layout_.parts.size(), nullptr);
+  uint8_t* at = arena_.data();
+  for (size_t i = 0; i < layout_.parts.size(); ++i) {
+    pieces_.push_back(SplitPart(layout_.parts[i], kStreamBounce));
+    if (pinned_[i]) {
+      resident_[i] = at;
+      at += layout_.parts[i].bytes;
+      stats_.pinned_bytes += layout_.parts[i].bytes;
+    } else {
+      streamed_.push_back(i);
+    }
+  }
+  const uint64_t slot = SlotBytes(layout_, pinned_);
+  slots_.resize(options_.slots);
+  for (Slot& s : slots_) {
+    s.data = at;
+    at += slot;
+  }
+  stats_.slot_bytes = slot * slots_.size();
+  for (size_t i = 0; i < layout_.parts.size(); ++i) {
+    if (!pinned_[i]) continue;
+    for (const PartPiece& piece : pieces_[i]) {
+      SNUG_ASSIGN(const uint8_t* rows,
+                  ReadPiece(files_, layout_.parts[i], piece, bounce_.data(), &stats_.bytes_read));
+      PackPiece(layout_.parts[i], piece, rows, resident_[i]);
+    }
+    ++stats_.loads;
+  }
+  bounce_free_.fill(true);
+  if (!streamed_.empty()) {
+    reader_ = std::thread([this] { ReadLoop(); });
+    packer_ = std::thread([this] { PackLoop(); });
+  }
+  return {};
+}
+
+void StreamPlace::Fail(Error error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::move(error);
+  }
+  changed_.notify_all();
+}
+
+StreamPlace::Slot* StreamPlace::Find(size_t part, State state) {
+  for (Slot& s : slots_) {
+    if (s.state == state && (state == State::kFree || s.part == part)) return &s;
+  }
+  return nullptr;
+}
+
+// The next part to read, waiting until one is due: the rest of the consumer's pass, then the layers
+// of the next.
+std::optional<size_t> StreamPlace::NextPart(Lock& lock) {
+  for (;;) {
+    if (stop_ || error_) return std::nullopt;
+    const bool ahead = reading_pass_ > pass_;
+    const size_t parts = ahead ? std::min(next_parts_, layout_.first_head) : pass_parts_;
+    if (cursor_ < streamed_.size() && streamed_[cursor_] < parts) return streamed_[cursor_++];
+    if (!ahead && pass_ != 0) {
+      cursor_ = 0;
+      ++reading_pass_;
+      // Where every part has its slot, one load of each serves all passes.
+      if (!AllFit()) continue;
+    }
+    changed_.wait(lock);
+  }
+}
+
+bool StreamPlace::Read(size_t part) {
+  for (size_t i = 0; i < pieces_[part].size(); ++i) {
+    size_t bounce = 0;
+    {
+      Lock lock(mutex_);
+      auto free = [&] { return std::find(bounce_free_.begin(), bounce_free_.end(), true); };
+      changed_.wait(lock, [&] { return stop_ || error_ || free() != bounce_free_.end(); });
+      if (stop_ || error_) return false;
+      bounce = static_cast<size_t>(free() - bounce_free_.begin());
+      bounce_free_[bounce] = false;
+    }
+    if (options_.delay) options_.delay();
+    uint64_t read = 0;
+    auto rows = ReadPiece(files_, layout_.parts[part], pieces_[part][i],
+                          bounce_.data() + bounce * kStreamBounce, &read);
+    if (!rows.ok()) {
+      Fail(std::move(rows).error());
+      return false;
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      stats_.bytes_read += read;
+      raw_.push_back(
+          {part, pieces_[part][i], *rows, bounce, i == 0, i + 1 == pieces_[part].size()});
+    }
+    changed_.notify_all();
+  }
+  return true;
+}
+
+void StreamPlace::ReadLoop() {
+  for (;;) {
+    std::optional<size_t> part;
+    {
+      Lock lock(mutex_);
+      part = NextPart(lock);
+      if (part && AllFit() &&
+          (Find(*part, State::kReady) != nullptr || Find(*part, State::kInUse) != nullptr))
+        continue;
+    }
+    if (!part) return;
+    for (const File& f : files_) {
+      if (Status s = f.CheckUnchanged(); !s.ok()) return Fail(std::move(s).error());
+    }
+    if (!Read(*part)) return;
+  }
+}
+
+void StreamPlace::PackLoop() {
+  Slot* slot = nullptr;
+  for (;;) {
+    Raw raw;
+    {
+      Lock lock(mutex_);
+      changed_.wait(lock, [&] { return stop_ || error_ || !raw_.empty(); });
+      if (stop_ || error_) return;
+      raw = raw_.front();
+      raw_.pop_front();
+      if (raw.first) {
+        changed_.wait(lock, [&] { return stop_ || error_ || Find(0, State::kFree) != nullptr; });
+        if (stop_ || error_) return;
+        slot = Find(0, State::kFree);
+        slot->state = State::kLoading;
+        slot->part = raw.part;
+        uint32_t used = 0;
+        for (const Slot& s : slots_) used += s.state != State::kFree ? 1 : 0;
+        stats_.peak_slots = std::max(stats_.peak_slots, used);
+      }
+    }
+    if (options_.delay) options_.delay();
+    PackPiece(layout_.parts[raw.part], raw.piece, raw.rows, slot->data);
+    {
+      const std::lock_guard lock(mutex_);
+      bounce_free_[raw.bounce] = true;
+      if (raw.last) {
+        slot->state = State::kReady;
+        ++stats_.loads;
+      }
+    }
+    changed_.notify_all();
+  }
+}
+
+void StreamPlace::BeginPass(size_t parts, size_t next_parts) {
+  {
+    const std::lock_guard lock(mutex_);
+    FreeDone();
+    pass_parts_ = parts;
+    next_parts_ = next_parts;
+    ++pass_;
+  }
+  changed_.notify_all();
+}
+
+Result<const uint8_t*> StreamPlace::Acquire(size_t part) {
+  if (resident_[part] != nullptr) return resident_[part];
+  const auto start = std::chrono::steady_clock::now();
+  Lock lock(mutex_);
+  Slot* slot = nullptr;
+  changed_.wait(lock, [&] { return error_ || (slot = Find(part, State::kReady)) != nullptr; });
+  stats_.wait_ns += static_cast<uint64_t>((std::chrono::steady_clock::now() - start) /
+                                          std::chrono::nanoseconds(1));
+  if (slot == nullptr) return *error_;
+  slot->state = State::kInUse;
+  return static_cast<const uint8_t*>(slot->data);
+}
+
+void StreamPlace::FreeDone() {
+  for (Slot& s : slots_) {
+    if (s.state == State::kDone) s.state = State::kFree;
+  }
+}
+
+void StreamPlace::Release(size_t part) {
+  if (resident_[part] != nullptr) return;
+  {
+    const std::lock_guard lock(mutex_);
+    Slot* slot = Find(part, State::kInUse);
+    assert(slot != nullptr);
+    slot->state = AllFit() ? State::kReady : State::kDone;
+    const auto done = std::count_if(slots_.begin(), slots_.end(),
+                                    [](const Slot& s) { return s.state == State::kDone; });
+    // The last part of a pass returns what is left, however few.
+    const bool last =
+        part == *std::prev(std::lower_bound(streamed_.begin(), streamed_.end(), pass_parts_));
+    if (done >= options_.return_batch || last) FreeDone();
+  }
+  changed_.notify_all();
+}
+
+PlaceStats StreamPlace::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+}  // namespace
+
+std::vector<bool> PinnedParts(const WeightLayout& layout, uint32_t pinned) {
+  const size_t n = layout.parts.size() - 1;
+  std::vector<bool> is(layout.parts.size(), false);
+  is[0] = true;
+  const uint64_t streamed = n - std::min<size_t>(pinned, n);
+  for (size_t i = 0; i < n; ++i) is[1 + i] = (i + 1) * streamed / n == i * streamed / n;
+  return is;
+}
+
+uint64_t StreamWeightBytes(const WeightLayout& layout, const StreamOptions& options) {
+  const std::vector<bool> pinned = PinnedParts(layout, options.pinned);
+  uint64_t bytes = SlotBytes(layout, pinned) * options.slots;
+  for (size_t i = 0; i < layout.parts.size(); ++i) bytes += pinned[i] ? layout.parts[i].bytes : 0;
+  return Buffer::Reserved(bytes, Pages::kHuge);
+}
+
+uint64_t StreamIoBytes() { return Buffer::Reserved(kStreamBounce * kBounces, Pages::kNormal); }
+
+uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& options) {
+  const std::vector<bool> pinned = PinnedParts(layout, options.pinned);
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < layout.parts.size(); ++i)
+    bytes += pinned[i] ? 0 : layout.parts[i].file_bytes;
+  return bytes;
+}
+
+Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const GgufFile& file,
+                                                     const WeightLayout& layout, Ledger& ledger,
+                                                     const StreamOptions& options) {
+  const size_t parts = layout.parts.size() - 1;
+  if (options.slots < 1 || options.slots > parts || options.return_batch < 1 ||
+      options.return_batch > options.slots) {
+    return MakeError(Code::kUsage,
+                     fmt::format("stream:slots={},return={} is impossible for {} parts",
+                                 options.slots, options.return_batch, parts),
+                     "give 1 <= return <= slots <= parts");
+  }
+  auto place = std::make_unique<StreamPlace>(layout, options);
+  SNUG_TRY(place->Start(file, ledger));
+  return std::unique_ptr<WeightPlace>(std::move(place));
+}
+
+StreamChoice ChooseStream(const WeightLayout& layout, const StreamOptions& wanted, uint64_t bytes) {
+  StreamChoice c;
+  c.options = wanted;
+  const auto parts = static_cast<uint32_t>(layout.parts.size() - 1);
+  if (c.options.slots == 0) c.options.slots = std::min(kDefaultSlots, parts);
+  c.io_bytes = StreamIoBytes();
+  c.options.pinned = 0;
+  // Slots shrink when the largest parts are pinned, so more pinned parts need not take more: try
+  // all counts.
+  for (uint32_t pinned = 1; pinned + c.options.slots < parts; ++pinned) {
+    StreamOptions o = c.options;
+    o.pinned = pinned;
+    if (StreamWeightBytes(layout, o) + c.io_bytes <= bytes) c.options.pinned = pinned;
+  }
+  c.weight_bytes = StreamWeightBytes(layout, c.options);
+  c.pass_bytes = StreamPassBytes(layout, c.options);
+  return c;
+}
+
+}  // namespace snug

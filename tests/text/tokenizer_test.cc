@@ -1,0 +1,167 @@
+#include "text/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "testing.h"
+#include "text/pre_tokenizer.h"
+#include "text/unicode.h"
+
+namespace snug {
+namespace {
+
+struct Case {
+  const char* name;
+  bool real;  // a model file, else a vocabulary-only one
+};
+
+class GoldenTokens : public ::testing::TestWithParam<Case> {};
+
+TEST_P(GoldenTokens, ExactAndBack) {
+  const Case c = GetParam();
+  const std::string golden = testing::GoldenPath(std::string("tokens/") + c.name + ".json");
+  const std::string model = c.real ? testing::ModelPath(testing::kGemma)
+                                   : testing::DataPath(std::string("vocab/ggml-vocab-") + c.name + ".gguf");
+  SNUG_NEED(golden);
+  SNUG_NEED(model);
+  auto file = GgufFile::Open(model);
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  Ledger ledger(64 * kMiB);
+  auto planned = Tokenizer::PlannedBytes(*file);
+  auto tokenizer = Tokenizer::Load(*file, ledger);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.error().message;
+  EXPECT_EQ(ledger.snapshot().total_peak, *planned);
+  const auto text = ReadWholeFile(golden, 64 * kMiB);
+  const auto cases = ParseJson(*text, golden);
+  ASSERT_TRUE(cases.ok());
+  ASSERT_GT(cases->size(), 10u);
+  for (const Json& item : *cases) {
+    std::vector<Token> tokens;
+    (*tokenizer)->Encode(item["text"].get<std::string>(), {false, true}, &tokens);
+    EXPECT_EQ(tokens, item["tokens"].get<std::vector<Token>>()) << item["text"];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Vocabularies, GoldenTokens,
+                         ::testing::Values(Case{"gemma-3-270m", true}, Case{"llama-spm", false},
+                                           Case{"qwen2", false}, Case{"gpt-2", false}),
+                         [](const auto& p) {
+                           std::string name = p.param.name;
+                           for (char& ch : name) ch = ch == '-' ? '_' : ch;
+                           return name;
+                         });
+
+TEST(Tokenizer, TextComesBackFromItsTokens) {
+  const std::string model = testing::ModelPath(testing::kGemma);
+  SNUG_NEED(model);
+  auto file = GgufFile::Open(model);
+  Ledger ledger(64 * kMiB);
+  auto tokenizer = Tokenizer::Load(*file, ledger);
+  for (const std::string text : {"Hello, world!  two spaces\n\nand\ttabs", "\xf0\x9f\x98\x80 \xe4\xbd\xa0\xe5\xa5\xbd",
+                                 "\xff\xfe broken \xe4\xbd"}) {
+    std::vector<Token> tokens;
+    (*tokenizer)->Encode(text, {false, false}, &tokens);
+    EXPECT_EQ((*tokenizer)->Decode(tokens, true), text);
+  }
+  std::vector<Token> tokens;
+  (*tokenizer)->Encode("a", {true, true}, &tokens);
+  EXPECT_EQ(tokens.front(), (*tokenizer)->bos());
+  EXPECT_TRUE((*tokenizer)->IsEndOfGeneration((*tokenizer)->eos()));
+}
+
+TEST(Tokenizer, AMillionOfOneLetterIsNoTrap) {
+  const std::string model = testing::DataPath("vocab/ggml-vocab-qwen2.gguf");
+  SNUG_NEED(model);
+  auto file = GgufFile::Open(model);
+  Ledger ledger(64 * kMiB);
+  auto tokenizer = Tokenizer::Load(*file, ledger);
+  std::vector<Token> tokens;
+  const std::string text(1 << 20, 'a');
+  (*tokenizer)->Encode(text, {false, true}, &tokens);
+  EXPECT_EQ((*tokenizer)->Decode(tokens, true), text);
+}
+
+TEST(PreTokenizer, WordsCoverTheText) {
+  std::string text;
+  uint32_t state = 5;
+  for (int i = 0; i < 20000; ++i) {
+    state = state * 1664525 + 1013904223;
+    static constexpr const char* kParts[] = {" ", "\n", "\r", "a", "Z", "7", "'", "s", "'LL", "\xc3\xa9", "\xe3\x80\x80",
+                                             "\xe4\xb8\xad", "!", "\xff", "\xd9\xa3", "\t"};
+    text += kParts[state >> 28];
+  }
+  for (PreTokenizer kind : {PreTokenizer::kGpt2, PreTokenizer::kQwen2}) {
+    size_t at = 0;
+    while (at < text.size()) {
+      const size_t n = NextWord(kind, text, at);
+      ASSERT_GE(n, 1u);
+      at += n;
+    }
+    EXPECT_EQ(at, text.size());
+  }
+}
+
+std::vector<std::string> Words(PreTokenizer kind, const std::string& text) {
+  std::vector<std::string> words;
+  for (size_t at = 0; at < text.size(); at += words.back().size()) {
+    words.push_back(text.substr(at, NextWord(kind, text, at)));
+  }
+  return words;
+}
+
+TEST(PreTokenizer, FollowsTheExpressions) {
+  using V = std::vector<std::string>;
+  EXPECT_EQ(Words(PreTokenizer::kGpt2, "I'll  go 42x!"), (V{"I", "'ll", " ", " go", " 42", "x", "!"}));
+  EXPECT_EQ(Words(PreTokenizer::kQwen2, "I'LL  go 42x!\n\n  y"),
+            (V{"I", "'LL", " ", " go", " ", "4", "2", "x", "!\n\n", " ", " y"}));
+  EXPECT_EQ(Words(PreTokenizer::kQwen2, "a  \n  b  "), (V{"a", "  \n", " ", " b", "  "}));
+  EXPECT_EQ(Words(PreTokenizer::kQwen2, "(x)"), (V{"(x", ")"}));
+}
+
+TEST(Tokenizer, UnknownKindsAreNamed) {
+  const std::string model = testing::DataPath("vocab/ggml-vocab-falcon.gguf");
+  SNUG_NEED(model);
+  auto file = GgufFile::Open(model);
+  Ledger ledger(64 * kMiB);
+  auto tokenizer = Tokenizer::Load(*file, ledger);
+  ASSERT_FALSE(tokenizer.ok());
+  EXPECT_NE(tokenizer.error().message.find("falcon"), std::string::npos);
+}
+
+TEST(Utf8Stream, AnySplitGivesTheSameText) {
+  const std::string text = "a\xc3\xa9\xe4\xbd\xa0\xf0\x9f\x98\x80z";
+  for (size_t i = 0; i <= text.size(); ++i) {
+    for (size_t j = i; j <= text.size(); ++j) {
+      Utf8Stream stream;
+      std::string out;
+      stream.Push(text.substr(0, i), &out);
+      const std::string so_far = out;
+      EXPECT_EQ(text.substr(0, so_far.size()), so_far);
+      stream.Push(text.substr(i, j - i), &out);
+      stream.Push(text.substr(j), &out);
+      stream.Finish(&out);
+      EXPECT_EQ(out, text);
+    }
+  }
+}
+
+TEST(Utf8Stream, BytesThatCannotBecomeValidAreReplaced) {
+  for (const std::string bad : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf5", "\xe4\xbd", "\xf0\x9f"}) {
+    Utf8Stream stream;
+    std::string out;
+    for (const char c : bad) stream.Push({&c, 1}, &out);
+    stream.Push("x", &out);
+    stream.Finish(&out);
+    EXPECT_EQ(out.substr(0, 3), "\xef\xbf\xbd");
+    EXPECT_EQ(out.back(), 'x');
+    for (size_t i = 0; i < out.size();) {
+      const CodePoint c = DecodeUtf8(out, i);
+      EXPECT_TRUE(c.value != 0xfffd || c.bytes == 3);
+      i += c.bytes;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace snug
