@@ -101,28 +101,6 @@ double LayerOps(const WeightLayout& layout) {
   return ops;
 }
 
-void Predict(const Context& x, MemoryPlan& plan) {
-  const ModelConfig& c = x.model.config();
-  const MachineRates& r = x.options.rates;
-  if (r.read_bytes_per_s <= 0) return;
-  const double read = r.read_bytes_per_s * kReadShare;
-  double decode = static_cast<double>(plan.weight_bytes_per_token) / read;
-  if (!plan.resident && r.disk_bytes_per_s > 0) {
-    decode = std::max(decode, static_cast<double>(plan.disk_bytes_per_token) / r.disk_bytes_per_s);
-  }
-  plan.predicted_decode_tps = 1 / decode;
-  if (r.int8_ops_per_s <= 0 || r.bf16_ops_per_s <= 0) return;
-  const double tokens = std::min(x.options.context, plan.chunk);
-  double prefill = LayerOps(x.layout) * tokens / (r.int8_ops_per_s * kInt8Share);
-  prefill +=
-      2.0 * c.layers * c.heads * c.head_dim * tokens * tokens / (r.bf16_ops_per_s * kBf16Share);
-  if (!plan.resident && r.disk_bytes_per_s > 0) {
-    prefill =
-        std::max(prefill, static_cast<double>(plan.disk_bytes_per_token) / r.disk_bytes_per_s);
-  }
-  plan.predicted_prefill_tps = tokens / prefill;
-}
-
 std::vector<uint32_t> Chunks(const EngineOptions& o, std::span<const uint32_t> defaults) {
   if (o.chunk != 0) return {o.chunk};
   std::vector<uint32_t> chunks;
@@ -284,7 +262,9 @@ Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const Weig
                   vocab,
                   options.threads > 0 ? options.threads : UsableCpus().cpus};
   MemoryPlan plan = BestPlan(x);
-  Predict(x, plan);
+  plan.layer_ops = LayerOps(layout);
+  plan.attention_ops_per_token2 = 4.0 * c.layers * c.heads * c.head_dim;
+  PredictSpeed(options, plan);
   if (!plan.fits) Suggest(x, plan);
   return plan;
 }
@@ -298,6 +278,23 @@ Error DoesNotFit(const MemoryPlan& plan) {
                   FormatBytes(plan.budget), FormatBytes(plan.peak_total - plan.budget)),
       next.empty() ? next : "these fit: " + next,
       {{"needed", std::to_string(plan.peak_total)}, {"budget", std::to_string(plan.budget)}});
+}
+
+void PredictSpeed(const EngineOptions& options, MemoryPlan& plan) {
+  const MachineRates& r = options.rates;
+  if (r.read_bytes_per_s <= 0) return;
+  const double decode =
+      static_cast<double>(plan.weight_bytes_per_token) / (r.read_bytes_per_s * kReadShare);
+  const double disk = plan.resident || r.disk_bytes_per_s <= 0
+                          ? 0
+                          : static_cast<double>(plan.disk_bytes_per_token) / r.disk_bytes_per_s;
+  plan.predicted_decode_tps = 1 / std::max(decode, disk);
+  if (r.int8_ops_per_s <= 0 || r.bf16_ops_per_s <= 0) return;
+  const double tokens = std::min(options.context, plan.chunk);
+  const double prefill =
+      plan.layer_ops * tokens / (r.int8_ops_per_s * kInt8Share) +
+      plan.attention_ops_per_token2 * tokens * tokens / 2 / (r.bf16_ops_per_s * kBf16Share);
+  plan.predicted_prefill_tps = tokens / std::max(prefill, disk);
 }
 
 Result<MemoryPlan> PlanFile(const EngineOptions& options) {

@@ -70,6 +70,7 @@ struct MemoryPlan {
   uint32_t kv_pages = 0;
 
   double predicted_prefill_tps = 0, predicted_decode_tps = 0;  // 0: unknown
+  double layer_ops = 0, attention_ops_per_token2 = 0;  // of a token; per token and token seen
   uint64_t weight_bytes_per_token = 0, kv_bytes_per_token_at_context = 0, disk_bytes_per_token = 0;
   struct Suggestion {
     std::string change;  // "--ctx 1024", "--memory 420MiB", ...
@@ -84,6 +85,8 @@ KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, u
 // Not fitting is not an error here: see MemoryPlan::fits.
 Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options);
+// Fills the predictions from options.rates; MakePlan does so too.
+void PredictSpeed(const EngineOptions& options, MemoryPlan& plan);
 // The kDoesNotFit error that a plan which does not fit turns into, with shortfall and suggestions.
 Error DoesNotFit(const MemoryPlan& plan);
 // Opens the file's metadata and plans: what `snug plan` runs.

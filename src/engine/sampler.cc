@@ -24,12 +24,15 @@ Status SamplingOptions::Validate() const {
   if (top_k < 0) return Bad("--top-k", top_k, "0 (off) and up");
   if (!(top_p > 0 && top_p <= 1)) return Bad("--top-p", top_p, "0 .. 1 (off)");
   if (!(min_p >= 0 && min_p <= 1)) return Bad("--min-p", min_p, "0 (off) .. 1");
-  if (!(repeat_penalty > 0 && repeat_penalty <= 100)) return Bad("--repeat-penalty", repeat_penalty, "0 .. 100");
-  if (repeat_last < 0 || repeat_last > kMaxRecent) return Bad("--repeat-last-n", repeat_last, "0 .. 255");
+  if (!(repeat_penalty > 0 && repeat_penalty <= 100))
+    return Bad("--repeat-penalty", repeat_penalty, "0 .. 100");
+  if (repeat_last < 0 || repeat_last > kMaxRecent)
+    return Bad("--repeat-last-n", repeat_last, "0 .. 255");
   return {};
 }
 
-Sampler::Sampler(const SamplingOptions& options, size_t vocab) : options_(options), state_(options.seed) {
+Sampler::Sampler(const SamplingOptions& options, size_t vocab)
+    : options_(options), state_(options.seed) {
   if (options.temperature > 0) items_.reserve(vocab);
   if (options.repeat_penalty != 1 && options.repeat_last > 0) {
     recent_.assign(static_cast<size_t>(options.repeat_last), -1);
@@ -65,7 +68,8 @@ size_t Sampler::NeedsTop() const {
 }
 
 Token Sampler::Sample(std::span<const float> logits) {
-  if (options_.temperature == 0 && recent_.empty()) return static_cast<Token>(ArgMax(logits.data(), logits.size()));
+  if (options_.temperature == 0 && recent_.empty())
+    return static_cast<Token>(ArgMax(logits.data(), logits.size()));
   if (options_.temperature == 0) {
     Token best = 0;
     float max = -INFINITY;
@@ -87,7 +91,8 @@ Token Sampler::Sample(std::span<const float> logits) {
   size_t n = items_.size();
   if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < n) {
     n = static_cast<size_t>(options_.top_k);
-    std::nth_element(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(n), items_.end(), before);
+    std::nth_element(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(n), items_.end(),
+                     before);
     items_.resize(n);
   }
   std::sort(items_.begin(), items_.end(), before);
@@ -96,7 +101,8 @@ Token Sampler::Sample(std::span<const float> logits) {
     double total = 0, sum = 0;
     for (const Item& i : items_) total += std::exp(i.logit - max);
     size_t keep = 0;
-    while (keep < n && (keep == 0 || sum < options_.top_p * total)) sum += std::exp(items_[keep++].logit - max);
+    while (keep < n && (keep == 0 || sum < options_.top_p * total))
+      sum += std::exp(items_[keep++].logit - max);
     n = keep;
   }
   if (options_.min_p > 0) {

@@ -1,5 +1,5 @@
-// Samplers: greedy, or penalties, top-k, top-p, min-p and temperature, in that order (llama.cpp's), drawn with an own
-// generator so that a seed means the same everywhere.
+// Samplers: greedy, or penalties, top-k, top-p, min-p and temperature, in that order (llama.cpp's),
+// drawn with an own generator so that a seed means the same everywhere.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@ struct SamplingOptions {
   int top_k = 40;            // 0: off
   float top_p = 0.95f;       // 1: off
   float min_p = 0.05f;       // 0: off
-  float repeat_penalty = 1;  // 1: off; divides positive and multiplies negative logits of recent tokens
-  int repeat_last = 64;      // tokens that count as recent
+  float repeat_penalty =
+      1;                 // 1: off; divides positive and multiplies negative logits of recent tokens
+  int repeat_last = 64;  // tokens that count as recent
   uint64_t seed = 0;
   // kUsage naming option and value.
   Status Validate() const;
@@ -42,8 +43,8 @@ class Sampler {
   float Penalised(Token token, float logit) const;
   SamplingOptions options_;
   uint64_t state_;
-  std::vector<Item> items_;     // capacity: vocab
-  std::vector<Token> recent_;   // ring of repeat_last
+  std::vector<Item> items_;    // capacity: vocab
+  std::vector<Token> recent_;  // ring of repeat_last
   size_t accepted_ = 0;
   std::vector<uint8_t> count_;  // [vocab] uses within recent_
 };

@@ -1,0 +1,199 @@
+// snug bench: prefill and decode apart, beside the memory bandwidth measured in alternation.
+#include <fmt/format.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "cli/args.h"
+#include "engine/limits.h"
+
+namespace snug::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Args {
+  EngineArgs engine;
+  std::vector<uint32_t> prompts{512}, depths{0}, parallel{1};
+  uint32_t generate = 64;
+  int repeat = 3;
+  bool json = false;
+};
+
+struct Row {
+  std::string test;
+  std::vector<double> tps, limit_gbps;
+  double bytes_per_token = 0;  // of decode
+  uint64_t hash = 0;
+};
+
+double Seconds(Clock::time_point since) {
+  return std::chrono::duration<double>(Clock::now() - since).count();
+}
+
+double Median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+// Repeatable tokens that are neither control tokens nor all alike.
+std::vector<Token> Tokens(const Engine& engine, size_t n) {
+  std::vector<Token> tokens(n);
+  uint64_t state = 42;
+  for (Token& t : tokens) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    t = static_cast<Token>(1000 + (state >> 33) % (engine.config().vocab - 1000 > 0
+                                                       ? engine.config().vocab - 1000
+                                                       : 1));
+    t %= static_cast<Token>(engine.config().vocab);
+  }
+  return tokens;
+}
+
+uint64_t Hash(std::span<const float> logits) {
+  return XXH3_64bits(logits.data(), logits.size_bytes());
+}
+
+Status Prefill(Engine& engine, uint32_t n, Row& row) {
+  const std::vector<Token> tokens = Tokens(engine, n);
+  engine.Clear(0);
+  const auto start = Clock::now();
+  SNUG_TRY(engine.Prefill(0, tokens, nullptr));
+  row.tps.push_back(n / Seconds(start));
+  row.hash = Hash(engine.logits(0));
+  return {};
+}
+
+Status Decode(Engine& engine, uint32_t sequences, uint32_t n, const std::vector<Token>& next,
+              Row& row) {
+  std::vector<StepItem> items(sequences);
+  const TrafficStats before = engine.traffic();
+  const auto start = Clock::now();
+  for (uint32_t i = 0; i < n; ++i) {
+    for (uint32_t s = 0; s < sequences; ++s)
+      items[s] = {s, {&next[(i + s) % next.size()], 1}, StepItem::Logits::kLast};
+    SNUG_TRY(engine.Step(items));
+  }
+  const double seconds = Seconds(start);
+  const TrafficStats& after = engine.traffic();
+  row.tps.push_back(n * sequences / seconds);
+  row.bytes_per_token = static_cast<double>(after.weight_bytes - before.weight_bytes +
+                                            after.kv_bytes - before.kv_bytes) /
+                        (n * sequences);
+  row.hash = Hash(engine.logits(0));
+  return {};
+}
+
+Status MeasureLimit(Engine& engine, Row& row) {
+  Ledger ledger(128 * kMiB);
+  SNUG_ASSIGN(const double rate, MeasureReads(engine.pool(), ledger, 64 * kMiB, 3));
+  row.limit_gbps.push_back(rate / 1e9);
+  return {};
+}
+
+Json RowJson(const Row& r) {
+  const double tps = Median(r.tps), limit = r.limit_gbps.empty() ? 0 : Median(r.limit_gbps);
+  const auto [low, high] = std::minmax_element(r.tps.begin(), r.tps.end());
+  const double gbps = r.bytes_per_token * tps / 1e9;
+  return {{"test", r.test},
+          {"tps", tps},
+          {"spread", (*high - *low) / tps},
+          {"gbps", gbps},
+          {"share_of_limit", limit > 0 ? gbps / limit : 0},
+          {"limit_gbps", limit},
+          {"rss_peak", ReadProcessMemory().peak_rss},
+          {"logits_hash", fmt::format("{:016x}", r.hash)}};
+}
+
+Status Bench(const Args& a) {
+  SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
+  const auto max = [](const std::vector<uint32_t>& v) {
+    return *std::max_element(v.begin(), v.end());
+  };
+  const uint32_t deepest = max(a.depths), sequences = max(a.parallel);
+  const uint32_t repeats = static_cast<uint32_t>(std::clamp(a.repeat, 1, 100));
+  options.context = std::max(max(a.prompts), deepest + a.generate * repeats);
+  options.sequences = sequences;
+  options.logit_rows = sequences;
+  SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
+  Json rows = Json::array();
+  auto done = [&](const Row& r) {
+    rows.push_back(RowJson(r));
+    const Json& j = rows.back();
+    fmt::print(
+        stderr, "{:<24} {:>9.2f} tokens/s  +-{:>4.1f} %  {:>6.1f} GB/s, {:>3.0f} % of {:.1f}\n",
+        r.test, j["tps"].get<double>(), 50 * j["spread"].get<double>(), j["gbps"].get<double>(),
+        100 * j["share_of_limit"].get<double>(), j["limit_gbps"].get<double>());
+  };
+  for (const uint32_t n : a.prompts) {
+    if (n == 0) continue;
+    Row row{fmt::format("prefill {}", n), {}, {}, 0, 0};
+    for (uint32_t r = 0; r < repeats; ++r) SNUG_TRY(Prefill(*engine, n, row));
+    done(row);
+  }
+  for (const uint32_t depth : a.depths) {
+    for (const uint32_t p : a.parallel) {
+      if (a.generate == 0) continue;
+      Row row{fmt::format("decode {} at {}", a.generate, depth) +
+                  (p > 1 ? fmt::format(" x {}", p) : ""),
+              {},
+              {},
+              0,
+              0};
+      const std::vector<Token> tokens = Tokens(*engine, std::max(depth, 64u));
+      for (uint32_t s = 0; s < sequences; ++s) engine->Clear(s);
+      for (uint32_t s = 0; s < p && depth > 0; ++s)
+        SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), nullptr));
+      for (uint32_t r = 0; r < repeats; ++r) {
+        SNUG_TRY(MeasureLimit(*engine, row));
+        SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
+        for (uint32_t s = 0; s < p; ++s) engine->Rollback(s, depth);
+        if (engine->length(0) != depth) {  // a window was left: start again
+          for (uint32_t s = 0; s < p; ++s) {
+            engine->Clear(s);
+            if (depth > 0) SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), nullptr));
+          }
+        }
+      }
+      done(row);
+    }
+  }
+  if (a.json)
+    fmt::print("{}\n", DumpJson({{"model", engine->config().name},
+                                 {"threads", engine->plan().threads},
+                                 {"rows", rows}}));
+  return {};
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app, int* exit_code) {
+  auto a = std::make_shared<Args>();
+  CLI::App* bench =
+      app.add_subcommand("bench", "measure prefill and decode beside the machine's bandwidth");
+  bench->footer("example: snug bench model.gguf -p 512,2048 -n 64 -d 0,8192 --kv q8_0 -r 5");
+  a->engine.Add(*bench);
+  bench->remove_option(bench->get_option("--ctx"));
+  bench->add_option("-p,--n-prompt", a->prompts, "prompt lengths")
+      ->delimiter(',')
+      ->capture_default_str();
+  bench->add_option("-n,--n-gen", a->generate, "tokens to decode")->capture_default_str();
+  bench->add_option("-d,--n-depth", a->depths, "tokens held before decoding")
+      ->delimiter(',')
+      ->capture_default_str();
+  bench->add_option("--parallel", a->parallel, "sequences decoded at once")
+      ->delimiter(',')
+      ->capture_default_str();
+  bench->add_option("-r,--repetitions", a->repeat, "measurements of each row")
+      ->capture_default_str();
+  bench->add_flag("--json", a->json, "one JSON object on stdout");
+  bench->callback([a, exit_code] {
+    const Status s = Bench(*a);
+    *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
+  });
+}
+
+}  // namespace snug::cli

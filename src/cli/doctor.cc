@@ -1,0 +1,70 @@
+// snug doctor: what this machine allows, and which bound is the tightest.
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "cli/args.h"
+#include "kernel/matmul.h"
+
+namespace snug::cli {
+namespace {
+
+int Doctor(const std::string& model, bool json) {
+  const std::vector<MemoryBound> bounds = MemoryBounds();
+  const Result<Budget> budget = ParseBudget("auto", bounds);
+  const CpuCount cpus = UsableCpus();
+  const MachineRates rates = MeasureRates(0, model.empty() ? "/proc/self/exe" : model);
+  std::string huge;
+  std::ifstream in("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::getline(in, huge);
+  if (json) {
+    Json out = {{"cpu", CpuModel()},
+                {"threads", cpus.cpus},
+                {"threads_origin", cpus.origin},
+                {"target", KernelTarget()},
+                {"read_bytes_per_s", rates.read_bytes_per_s},
+                {"disk_bytes_per_s", rates.disk_bytes_per_s},
+                {"huge_pages", huge},
+                {"bounds", Json::array()}};
+    for (const MemoryBound& b : bounds) {
+      out["bounds"].push_back(
+          {{"name", b.name}, {"limit", b.limit}, {"in_use", b.in_use}, {"free", b.free()}});
+    }
+    if (budget.ok())
+      out["auto"] = {
+          {"bytes", budget->bytes}, {"bound", budget->origin}, {"reserve", budget->reserve}};
+    fmt::print("{}\n", DumpJson(out));
+    return 0;
+  }
+  fmt::print("cpu            {}\nthreads        {} ({})\ntarget         {}\nhuge pages     {}\n",
+             CpuModel(), cpus.cpus, cpus.origin, KernelTarget(), huge);
+  fmt::print("memory reads   {:.1f} GB/s\ndirect reads   {:.2f} GB/s\n\n",
+             rates.read_bytes_per_s / 1e9, rates.disk_bytes_per_s / 1e9);
+  for (const MemoryBound& b : bounds) {
+    fmt::print("{:<40} limit {:>11}  in use {:>11}  free {:>11}{}\n", b.name, FormatBytes(b.limit),
+               FormatBytes(b.in_use), FormatBytes(b.free()),
+               budget.ok() && budget->origin == b.name ? "  <- binds" : "");
+  }
+  if (budget.ok()) {
+    fmt::print("\n--memory auto is {} (the least above less {})\n", FormatBytes(budget->bytes),
+               FormatBytes(budget->reserve));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void AddDoctor(CLI::App& app, int* exit_code) {
+  struct Args {
+    std::string model;
+    bool json = false;
+  };
+  auto a = std::make_shared<Args>();
+  CLI::App* doctor =
+      app.add_subcommand("doctor", "show memory bounds, CPU and measured rates of this machine");
+  doctor->add_option("MODEL", a->model, "measure direct reads of this file");
+  doctor->add_flag("--json", a->json, "one JSON object on stdout");
+  doctor->callback([a, exit_code] { *exit_code = Doctor(a->model, a->json); });
+}
+
+}  // namespace snug::cli

@@ -1,0 +1,219 @@
+// snug eval: logits of given tokens, perplexity of a text, divergence from a reference.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "cli/args.h"
+#include "format/safetensors.h"
+
+namespace snug::cli {
+namespace {
+
+struct Args {
+  EngineArgs engine;
+  std::string tokens, logits, text, save_reference, reference;
+  uint32_t chunks = 0;
+  bool json = false;
+};
+
+constexpr uint32_t kRows = 64;  // rows of logits computed at once
+
+// Log of the sum of exponentials, in double.
+double LogSum(std::span<const float> logits) {
+  const double max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float l : logits) sum += std::exp(l - max);
+  return max + std::log(sum);
+}
+
+// Sums over the scored positions.
+struct Score {
+  double nll = 0, kl = 0, kl_max = 0;
+  uint64_t tokens = 0, compared = 0, same_top = 0;
+
+  void Compare(std::span<const float> logits, std::span<const float> reference) {
+    const double a = LogSum(reference), b = LogSum(logits);
+    double sum = 0;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      const double p = reference[i] - a;
+      sum += std::exp(p) * (p - (logits[i] - b));
+    }
+    kl += sum;
+    kl_max = std::max(kl_max, sum);
+    const auto top = [](std::span<const float> x) {
+      return std::max_element(x.begin(), x.end()) - x.begin();
+    };
+    same_top += top(logits) == top(reference) ? 1 : 0;
+    ++compared;
+  }
+};
+
+class Evaluation {
+ public:
+  Evaluation(Engine& engine, const Args& args) : engine_(engine), args_(args) {}
+
+  Status Open(uint64_t rows) {
+    const uint64_t vocab = engine_.config().vocab;
+    const std::string& out = args_.logits.empty() ? args_.save_reference : args_.logits;
+    if (!out.empty()) {
+      SNUG_ASSIGN(SafetensorsWriter w, SafetensorsWriter::Create(out, {{"logits", {rows, vocab}}}));
+      writer_.emplace(std::move(w));
+    }
+    if (args_.reference.empty()) return {};
+    SNUG_ASSIGN(SafetensorsFile f, SafetensorsFile::Open(args_.reference));
+    const SafetensorInfo* t = f.Find("logits");
+    if (t == nullptr || t->dtype != "F32" || t->shape != std::vector<uint64_t>{rows, vocab}) {
+      return MakeError(
+          Code::kBadFile,
+          fmt::format("{} holds no reference of {} x {} logits", args_.reference, rows, vocab),
+          "make it with --save-reference and the same text, -c and --chunks");
+    }
+    reference_.emplace(std::move(f));
+    offset_ = reference_->Find("logits")->offset;
+    row_.resize(vocab);
+    return {};
+  }
+
+  // Runs a chunk and scores the predictions of tokens[first_scored ..].
+  Status Chunk(std::span<const Token> tokens, size_t first_scored) {
+    engine_.Clear(0);
+    for (size_t i = 0; i < tokens.size(); i += kRows) {
+      const size_t n = std::min<size_t>(kRows, tokens.size() - i);
+      const StepItem item{0, tokens.subspan(i, n), StepItem::Logits::kAll};
+      SNUG_TRY(engine_.Step({&item, 1}));
+      for (size_t t = 0; t < n; ++t) SNUG_TRY(Row(tokens, i + t, first_scored, engine_.logits(t)));
+    }
+    return {};
+  }
+
+  Result<Score> Finish() {
+    if (writer_) SNUG_TRY(writer_->Finish());
+    return score_;
+  }
+
+ private:
+  Status Row(std::span<const Token> tokens, size_t i, size_t first_scored,
+             std::span<const float> logits) {
+    const bool all = !args_.tokens.empty();
+    if (!all && (i + 1 < first_scored || i + 1 >= tokens.size())) return {};
+    if (i + 1 < tokens.size()) {
+      score_.nll += LogSum(logits) - logits[static_cast<size_t>(tokens[i + 1])];
+      ++score_.tokens;
+    }
+    if (writer_) SNUG_TRY(writer_->Append(logits.data(), logits.size()));
+    if (!reference_) return {};
+    SNUG_TRY(reference_->file().ReadAt(offset_, row_.data(), row_.size() * sizeof(float)));
+    offset_ += row_.size() * sizeof(float);
+    score_.Compare(logits, row_);
+    return {};
+  }
+
+  Engine& engine_;
+  const Args& args_;
+  std::optional<SafetensorsWriter> writer_;
+  std::optional<SafetensorsFile> reference_;
+  std::vector<float> row_;
+  uint64_t offset_ = 0;
+  Score score_;
+};
+
+Result<std::vector<Token>> ReadTokens(const std::string& path) {
+  SNUG_ASSIGN(const std::string text, ReadText(path));
+  SNUG_ASSIGN(const Json json, ParseJson(text, path));
+  const Json& list = json.is_object() && json.contains("tokens") ? json["tokens"] : json;
+  std::vector<Token> tokens;
+  for (const Json& t : list) {
+    if (!t.is_number_integer())
+      return MakeError(Code::kBadInput, fmt::format("{} holds {}, no token", path, DumpJson(t)));
+    tokens.push_back(t.get<Token>());
+  }
+  if (tokens.empty())
+    return MakeError(Code::kBadInput, path + " holds no tokens",
+                     "give [1, 2, 3] or {\"tokens\": [...]}");
+  return tokens;
+}
+
+Status Eval(Args& a) {
+  SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
+  if (a.tokens.empty() == a.text.empty()) {
+    return MakeError(Code::kUsage, "give either --tokens or --text", "see `snug eval --help`");
+  }
+  options.logit_rows = std::min(kRows, options.context);
+  if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
+  std::vector<Token> tokens;
+  if (!a.tokens.empty()) {
+    SNUG_ASSIGN(tokens, ReadTokens(a.tokens));
+    options.context = std::max<uint32_t>(options.context, static_cast<uint32_t>(tokens.size()));
+  }
+  SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
+  Evaluation evaluation(*engine, a);
+  if (!a.tokens.empty()) {
+    SNUG_TRY(evaluation.Open(tokens.size()));
+    SNUG_TRY(evaluation.Chunk(tokens, 1));
+  } else {
+    SNUG_ASSIGN(const std::string text, ReadText(a.text));
+    engine->tokenizer().Encode(text, {true, false}, &tokens);
+    const uint32_t c = options.context;
+    const uint64_t fit = tokens.size() / c;
+    const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
+    if (chunks == 0) {
+      return MakeError(
+          Code::kBadInput,
+          fmt::format("{} has {} tokens, less than one chunk of {}", a.text, tokens.size(), c),
+          fmt::format("give -c {} or less", tokens.size()));
+    }
+    // As llama-perplexity: the second half of each chunk is scored; a chunk starts with BOS where
+    // the model adds it.
+    const size_t first = c / 2 + 1;
+    SNUG_TRY(evaluation.Open(chunks * (c - first)));
+    for (uint64_t i = 0; i < chunks; ++i) {
+      std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
+                               tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * c));
+      if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
+      SNUG_TRY(evaluation.Chunk(chunk, first));
+      fmt::print(stderr, "chunk {} of {}\n", i + 1, chunks);
+    }
+  }
+  SNUG_ASSIGN(const Score score, evaluation.Finish());
+  const double nll = score.tokens > 0 ? score.nll / static_cast<double>(score.tokens) : 0;
+  Json out = {{"ppl", std::exp(nll)}, {"nll", nll}, {"tokens", score.tokens}};
+  if (score.compared > 0) {
+    out["kl_mean"] = score.kl / static_cast<double>(score.compared);
+    out["kl_max"] = score.kl_max;
+    out["top1"] = static_cast<double>(score.same_top) / static_cast<double>(score.compared);
+  }
+  if (a.json) {
+    fmt::print("{}\n", DumpJson(out));
+  } else {
+    for (const auto& [key, value] : out.items()) fmt::print("{:<8} {}\n", key, DumpJson(value));
+  }
+  return {};
+}
+
+}  // namespace
+
+void AddEval(CLI::App& app, int* exit_code) {
+  auto a = std::make_shared<Args>();
+  a->engine.context = 512;
+  CLI::App* eval = app.add_subcommand(
+      "eval", "logits of tokens, perplexity of a text, divergence from a reference");
+  eval->footer(
+      "examples: snug eval model.gguf --text book.txt -c 512 --chunks 4\n"
+      "          snug eval model.gguf --tokens ids.json --logits out.safetensors --exact");
+  a->engine.Add(*eval);
+  eval->add_option("--tokens", a->tokens, "a JSON array of token ids, taken as they are");
+  eval->add_option("--logits", a->logits, "write float32 logits [tokens, vocab] here");
+  eval->add_option("--text", a->text, "score this text in chunks of -c tokens");
+  eval->add_option("--chunks", a->chunks, "chunks to score (0: all)")->capture_default_str();
+  eval->add_option("--save-reference", a->save_reference, "keep the scored logits here");
+  eval->add_option("--reference", a->reference, "compare with logits kept before");
+  eval->add_flag("--json", a->json, "one JSON object on stdout");
+  eval->callback([a, exit_code] {
+    const Status s = Eval(*a);
+    *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
+  });
+}
+
+}  // namespace snug::cli

@@ -1,0 +1,73 @@
+// snug plan: what a run would take, from metadata alone.
+#include <fmt/format.h>
+
+#include "cli/args.h"
+
+namespace snug::cli {
+namespace {
+
+void PrintPlan(const MemoryPlan& p) {
+  fmt::print("{:<14}{:>11} {:>11} {:>11}\n", "owner", "load", "start", "context");
+  uint64_t load = 0, start = 0, context = 0;
+  for (size_t i = 0; i < kOwners; ++i) {
+    load += p.at_load[i];
+    start += p.at_start[i];
+    context += p.at_context[i];
+    if (p.at_load[i] + p.at_context[i] == 0) continue;
+    fmt::print("{:<14}{:>11} {:>11} {:>11}\n", OwnerName(static_cast<Owner>(i)),
+               FormatBytes(p.at_load[i]), FormatBytes(p.at_start[i]), FormatBytes(p.at_context[i]));
+  }
+  fmt::print("{:<14}{:>11} {:>11} {:>11}\n\n", "total", FormatBytes(load), FormatBytes(start),
+             FormatBytes(context));
+  fmt::print("{} in a budget of {}: {}\n", FormatBytes(p.peak_total), FormatBytes(p.budget),
+             p.fits ? "fits" : "does not fit");
+  fmt::print("weights {}", p.resident ? "resident"
+                                      : fmt::format("streamed, {} parts pinned, {} slots",
+                                                    p.stream.pinned, p.stream.slots));
+  fmt::print(", {} prompt tokens a step, {} threads\n", p.chunk, p.threads);
+  if (p.predicted_decode_tps > 0) {
+    fmt::print("predicted: {:.1f} tokens/s decode; a token touches {}", p.predicted_decode_tps,
+               FormatBytes(p.weight_bytes_per_token));
+    if (p.disk_bytes_per_token > 0)
+      fmt::print(" and reads {} from disk", FormatBytes(p.disk_bytes_per_token));
+    fmt::print("\n");
+  }
+  for (const auto& s : p.suggestions)
+    fmt::print("would fit: {} (peak {})\n", s.change, FormatBytes(s.peak));
+}
+
+Result<int> Plan(const EngineArgs& args, bool json) {
+  SNUG_ASSIGN(EngineOptions options, args.Resolve());
+  SNUG_ASSIGN(MemoryPlan plan, PlanFile(options));
+  // The rates are measured after the plan, so that the plan sees the process as a run would.
+  options.rates = MeasureRates(options.threads, options.model_path);
+  PredictSpeed(options, plan);
+  if (json) {
+    fmt::print("{}\n", DumpJson(PlanJson(plan)));
+  } else {
+    PrintPlan(plan);
+  }
+  return plan.fits ? 0 : ExitCode(Code::kDoesNotFit);
+}
+
+}  // namespace
+
+void AddPlan(CLI::App& app, int* exit_code) {
+  struct Args {
+    EngineArgs engine;
+    bool json = false;
+  };
+  auto a = std::make_shared<Args>();
+  CLI::App* plan = app.add_subcommand("plan", "say what a run would take, before a weight is read");
+  plan->footer(
+      "example: snug plan model.gguf --memory 600MiB -c 2048\nEnds with 0 when it fits, with 4 "
+      "when not.");
+  a->engine.Add(*plan);
+  plan->add_flag("--json", a->json, "one JSON object on stdout");
+  plan->callback([a, exit_code] {
+    const Result<int> r = Plan(a->engine, a->json);
+    *exit_code = r.ok() ? *r : Report(r.error(), a->json);
+  });
+}
+
+}  // namespace snug::cli
