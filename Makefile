@@ -1,0 +1,64 @@
+# Set-up, build, demo, tests and benchmarks. `make demo` and `make test` need nothing done before.
+SHELL := /bin/bash
+MODELS := $(or $(SNUG_MODELS),$(HOME)/.cache/snug/models)
+GEMMA := $(MODELS)/gemma-3-270m-q4_k_m.gguf
+QWEN := $(MODELS)/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf
+MODEL ?= gemma
+SNUG := build/release/snug
+
+.PHONY: help setup build demo test bench asan tsan neon format tidy clean
+
+help:
+	@echo "make demo [MODEL=gemma|qwen|FILE.gguf]  set up, build, and answer inside a budget"
+	@echo "make test                               set up, build, and run all tests"
+	@echo "make build                              the program, at $(SNUG)"
+	@echo "make bench [QUICK=1] [PEER=LLAMA_BENCH] measure beside llama.cpp"
+	@echo "make asan | tsan                        the tests under sanitizers"
+	@echo "make format | tidy | clean"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	cmake --preset release
+	cmake --build --preset release --target snug_cli
+
+demo: build
+ifeq ($(MODEL),gemma)
+	@python3 scripts/fetch_model.py gemma
+	$(SNUG) run $(GEMMA) --memory 400MiB -c 1024 -n 64 --temp 0 -p "The three most important inventions of the nineteenth century were"
+else ifeq ($(MODEL),qwen)
+	@python3 scripts/fetch_model.py qwen
+	$(SNUG) run $(QWEN) --memory 600MiB -c 1024 -n 48 --temp 0 -p "# Python 3: return the n-th Fibonacci number\ndef fibonacci(n):"
+else
+	$(SNUG) run $(MODEL) -n 64 -p "The three most important inventions of the nineteenth century were"
+endif
+
+test: setup
+	@python3 scripts/fetch_model.py gemma
+	cmake --preset release
+	cmake --build --preset release
+	@scripts/run_tests.sh release
+
+bench: build
+	@python3 scripts/fetch_model.py gemma
+	@python3 bench/compare.py $(if $(QUICK),--quick) $(if $(PEER),--peer $(PEER))
+
+asan tsan: setup
+	cmake --preset $@
+	cmake --build --preset $@
+	@scripts/run_tests.sh $@ -E 'GoldenReal'
+
+neon:
+	cmake --preset neon
+	cmake --build --preset neon --target snug
+
+format:
+	@git ls-files '*.cc' '*.h' | xargs clang-format -i
+
+tidy: setup
+	cmake --preset release
+	@git ls-files 'src/*.cc' | xargs -P 2 -n 4 clang-tidy -p build/release --quiet
+
+clean:
+	rm -rf build
