@@ -77,7 +77,8 @@ int main(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);
     std::string next;
     for (const std::string& word : given) {
-      const bool known = !app.get_subcommands([&](CLI::App* v) { return v->get_name() == word; }).empty();
+      const bool known =
+          !app.get_subcommands([&](CLI::App* v) { return v->get_name() == word; }).empty();
       if (known || std::string(e.what()).find(word) == std::string::npos) continue;
       if (const std::string near = Nearest(app, word); !near.empty() && near != word)
         next = "did you mean " + near + "?";

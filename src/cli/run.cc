@@ -39,7 +39,8 @@ Result<int> Run(RunArgs& a) {
   SNUG_TRY(a.generate.sampling.Validate());
   SNUG_ASSIGN(const std::string text, Prompt(a));
   a.generate.lookup = a.speculate == "lookup";
-  if (a.generate.lookup) options.logit_rows = 1 + kDraft;
+  options.lookup = a.generate.lookup;
+  if (options.lookup) options.logit_rows = 1 + kDraft;
   const auto start = std::chrono::steady_clock::now();
   SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
   std::vector<Token> prompt;

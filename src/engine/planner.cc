@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "engine/lookup.h"
 #include "kv/cache.h"
 #include "model/blocks.h"
 #include "text/tokenizer.h"
@@ -61,6 +62,7 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.kv_bytes = KvCache::PoolBytes(kv);
   plan.activation_bytes = Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal);
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
+  if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
   uint64_t kv_read = 0;
   for (uint32_t w : c.window) {
     const uint32_t seen = w == 0 ? x.options.context : std::min(w, x.options.context);

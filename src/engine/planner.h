@@ -38,6 +38,7 @@ struct EngineOptions {
   uint32_t sequences = 1;   // sequences that may live at once
   uint32_t chunk = 0;  // tokens per step at most; 0: the planner's choice (512, less when short)
   uint32_t logit_rows = 1;  // rows of logits one step may ask for (at most chunk)
+  bool lookup = false;      // memory for prompt-lookup speculation
   int threads = 0;          // 0: all usable CPUs
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   bool exact = false;  // activations, cache and sums in float32

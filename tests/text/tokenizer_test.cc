@@ -21,8 +21,9 @@ class GoldenTokens : public ::testing::TestWithParam<Case> {};
 TEST_P(GoldenTokens, ExactAndBack) {
   const Case c = GetParam();
   const std::string golden = testing::GoldenPath(std::string("tokens/") + c.name + ".json");
-  const std::string model = c.real ? testing::ModelPath(testing::kGemma)
-                                   : testing::DataPath(std::string("vocab/ggml-vocab-") + c.name + ".gguf");
+  const std::string model =
+      c.real ? testing::ModelPath(testing::kGemma)
+             : testing::DataPath(std::string("vocab/ggml-vocab-") + c.name + ".gguf");
   SNUG_NEED(golden);
   SNUG_NEED(model);
   auto file = GgufFile::Open(model);
@@ -58,8 +59,9 @@ TEST(Tokenizer, TextComesBackFromItsTokens) {
   auto file = GgufFile::Open(model);
   Ledger ledger(64 * kMiB);
   auto tokenizer = Tokenizer::Load(*file, ledger);
-  for (const std::string text : {"Hello, world!  two spaces\n\nand\ttabs", "\xf0\x9f\x98\x80 \xe4\xbd\xa0\xe5\xa5\xbd",
-                                 "\xff\xfe broken \xe4\xbd"}) {
+  for (const std::string text :
+       {"Hello, world!  two spaces\n\nand\ttabs", "\xf0\x9f\x98\x80 \xe4\xbd\xa0\xe5\xa5\xbd",
+        "\xff\xfe broken \xe4\xbd"}) {
     std::vector<Token> tokens;
     (*tokenizer)->Encode(text, {false, false}, &tokens);
     EXPECT_EQ((*tokenizer)->Decode(tokens, true), text);
@@ -87,8 +89,9 @@ TEST(PreTokenizer, WordsCoverTheText) {
   uint32_t state = 5;
   for (int i = 0; i < 20000; ++i) {
     state = state * 1664525 + 1013904223;
-    static constexpr const char* kParts[] = {" ", "\n", "\r", "a", "Z", "7", "'", "s", "'LL", "\xc3\xa9", "\xe3\x80\x80",
-                                             "\xe4\xb8\xad", "!", "\xff", "\xd9\xa3", "\t"};
+    static constexpr const char* kParts[] = {
+        " ",        "\n",           "\r",           "a", "Z",    "7",        "'", "s", "'LL",
+        "\xc3\xa9", "\xe3\x80\x80", "\xe4\xb8\xad", "!", "\xff", "\xd9\xa3", "\t"};
     text += kParts[state >> 28];
   }
   for (PreTokenizer kind : {PreTokenizer::kGpt2, PreTokenizer::kQwen2}) {
@@ -112,7 +115,8 @@ std::vector<std::string> Words(PreTokenizer kind, const std::string& text) {
 
 TEST(PreTokenizer, FollowsTheExpressions) {
   using V = std::vector<std::string>;
-  EXPECT_EQ(Words(PreTokenizer::kGpt2, "I'll  go 42x!"), (V{"I", "'ll", " ", " go", " 42", "x", "!"}));
+  EXPECT_EQ(Words(PreTokenizer::kGpt2, "I'll  go 42x!"),
+            (V{"I", "'ll", " ", " go", " 42", "x", "!"}));
   EXPECT_EQ(Words(PreTokenizer::kQwen2, "I'LL  go 42x!\n\n  y"),
             (V{"I", "'LL", " ", " go", " ", "4", "2", "x", "!\n\n", " ", " y"}));
   EXPECT_EQ(Words(PreTokenizer::kQwen2, "a  \n  b  "), (V{"a", "  \n", " ", " b", "  "}));
@@ -147,7 +151,8 @@ TEST(Utf8Stream, AnySplitGivesTheSameText) {
 }
 
 TEST(Utf8Stream, BytesThatCannotBecomeValidAreReplaced) {
-  for (const std::string bad : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf5", "\xe4\xbd", "\xf0\x9f"}) {
+  for (const std::string bad :
+       {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf5", "\xe4\xbd", "\xf0\x9f"}) {
     Utf8Stream stream;
     std::string out;
     for (const char c : bad) stream.Push({&c, 1}, &out);

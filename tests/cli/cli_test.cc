@@ -1,0 +1,180 @@
+// The program as its users and their scripts see it.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "testing.h"
+
+namespace snug {
+namespace {
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+  Json json() const {
+    auto j = ParseJson(out, "stdout");
+    EXPECT_TRUE(j.ok()) << out << err;
+    return j.ok() ? *j : Json::object();
+  }
+};
+
+// Runs the program; sends SIGINT after `interrupt_ms` unless that is negative.
+Outcome Snug(const std::vector<std::string>& args, const std::string& input = "",
+             int interrupt_ms = -1) {
+  const std::string dir = testing::TempDir();
+  std::ofstream(dir + "/in") << input;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (freopen((dir + "/in").c_str(), "r", stdin) == nullptr ||
+        freopen((dir + "/out").c_str(), "w", stdout) == nullptr ||
+        freopen((dir + "/err").c_str(), "w", stderr) == nullptr) {
+      _exit(99);
+    }
+    std::vector<char*> argv;
+    std::string program = testing::ProgramPath();
+    argv.push_back(program.data());
+    std::vector<std::string> copy = args;
+    for (auto& a : copy) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    execv(program.c_str(), argv.data());
+    _exit(98);
+  }
+  if (interrupt_ms >= 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(interrupt_ms));
+    kill(pid, SIGINT);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, *ReadWholeFile(dir + "/out", 1 << 26),
+          *ReadWholeFile(dir + "/err", 1 << 26)};
+}
+
+std::string Gemma() { return testing::ModelPath(testing::kGemma); }
+std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
+
+TEST(Cli, VersionAndHelp) {
+  EXPECT_EQ(Snug({"--version"}).code, 0);
+  EXPECT_NE(Snug({"--version"}).out.find("snug "), std::string::npos);
+  for (const char* verb : {"run", "plan", "inspect", "tokenize", "eval", "bench", "doctor"}) {
+    const Outcome o = Snug({verb, "--help"});
+    EXPECT_EQ(o.code, 0) << verb;
+    EXPECT_FALSE(o.out.empty()) << verb;
+  }
+  EXPECT_EQ(Snug({}).code, 2);
+}
+
+TEST(Cli, UsageErrorsNameTheNearestWord) {
+  const Outcome typo = Snug({"run", "m.gguf", "--memry", "1GiB"});
+  EXPECT_EQ(typo.code, 2);
+  EXPECT_NE(typo.err.find("--memory"), std::string::npos) << typo.err;
+  const Outcome verb = Snug({"pln", "m.gguf"});
+  EXPECT_EQ(verb.code, 2);
+  EXPECT_NE(verb.err.find("plan"), std::string::npos) << verb.err;
+  const Outcome json = Snug({"plan", "m.gguf", "--memory", "-1", "--json"});
+  EXPECT_EQ(json.code, 2);
+}
+
+TEST(Cli, BadFilesEndWith3) {
+  const std::string path = testing::TempDir() + "/bad.gguf";
+  std::ofstream(path) << "not a model at all, but long enough to be read";
+  for (const char* verb : {"run", "plan", "inspect", "tokenize"}) {
+    const Outcome o = Snug({verb, path, "--json"}, "x");
+    EXPECT_EQ(o.code, 3) << verb;
+    EXPECT_EQ(o.json()["error"]["code"], "bad_file") << verb;
+  }
+  EXPECT_EQ(Snug({"run", "/nonexistent.gguf", "-p", "x"}).code, 3);
+}
+
+TEST(Cli, TinyModelRunsPlansAndRefuses) {
+  SNUG_NEED(Tiny());
+  const Outcome run = Snug({"run", Tiny(), "-c", "128", "-n", "8", "--temp", "0", "--memory",
+                            "128MiB", "--json", "-ctk", "bf16", "-ctv", "f16", "-ub", "32"},
+                           "hello there");
+  ASSERT_EQ(run.code, 0) << run.err;
+  const Json j = run.json();
+  EXPECT_EQ(j["tokens"].size(), 8u);
+  EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["budget"].get<uint64_t>());
+  EXPECT_EQ(Snug({"plan", Tiny(), "-c", "128", "--memory", "128MiB"}).code, 0);
+  const Outcome refused =
+      Snug({"run", Tiny(), "-c", "128", "--memory", "2MiB", "-p", "x", "--json"});
+  EXPECT_EQ(refused.code, 4);
+  EXPECT_NE(refused.json()["error"]["next"].get<std::string>().find("--memory"), std::string::npos);
+  EXPECT_EQ(Snug({"plan", Tiny(), "-c", "128", "--memory", "2MiB"}).code, 4);
+  const Outcome overflow =
+      Snug({"run", Tiny(), "-c", "64", "-n", "100", "--memory", "128MiB", "-p", "x", "--json"});
+  EXPECT_EQ(overflow.code, 4);
+  EXPECT_NE(overflow.json()["error"]["message"].get<std::string>().find("100"), std::string::npos);
+  EXPECT_EQ(Snug({"run", Tiny(), "-p", "x", "--temp", "-3", "--memory", "128MiB"}).code, 2);
+  EXPECT_EQ(Snug({"run", Tiny(), "-p", "x", "--kv", "q9", "--memory", "128MiB"}).code, 2);
+}
+
+TEST(Cli, TokensGoThereAndBack) {
+  SNUG_NEED(Gemma());
+  const Outcome there = Snug({"tokenize", Gemma(), "--json"}, "Hello world");
+  ASSERT_EQ(there.code, 0);
+  EXPECT_EQ(there.json()["tokens"][0], 2);
+  const Outcome back = Snug({"tokenize", Gemma(), "--decode", "--no-special", "--json"}, there.out);
+  EXPECT_EQ(back.json()["text"], "Hello world");
+  EXPECT_EQ(Snug({"tokenize", Gemma(), "--decode"}, "[99999999]").code, 3);
+  EXPECT_EQ(Snug({"tokenize", Gemma(), "--decode"}, "[").code, 3);
+}
+
+TEST(Cli, EveryBudgetOfALadderIsKept) {
+  SNUG_NEED(Gemma());
+  Json tokens;
+  int ran = 0, refused = 0;
+  for (int mib = 40; mib <= 320; mib += 7) {
+    const Outcome o = Snug({"run", Gemma(), "-c", "256", "-n", "3", "--temp", "0", "-p",
+                            "One two three", "--json", "--memory", std::to_string(mib) + "MiB"});
+    if (o.code == 4) {
+      ++refused;
+      continue;
+    }
+    ASSERT_EQ(o.code, 0) << o.out << o.err;
+    ++ran;
+    const Json j = o.json();
+    EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), static_cast<uint64_t>(mib) << 20) << mib;
+    if (tokens.is_null()) tokens = j["tokens"];
+    EXPECT_EQ(j["tokens"], tokens) << mib;
+  }
+  EXPECT_GE(ran + refused, 40);
+  EXPECT_GT(ran, 20);
+  EXPECT_GT(refused, 0);
+}
+
+TEST(Cli, TheFirstInterruptKeepsTheText) {
+  SNUG_NEED(Gemma());
+  const Outcome o = Snug({"run", Gemma(), "-c", "8192", "-n", "8000", "--ignore-eos", "-p",
+                          "Once upon a time", "--memory", "600MiB"},
+                         "", 3000);
+  EXPECT_EQ(o.code, 5) << o.err;
+  EXPECT_GT(o.out.size(), 20u);
+}
+
+TEST(Cli, EvalScoresAndComparesWithItself) {
+  SNUG_NEED(Gemma());
+  const std::string text = testing::DataPath("tinyshakespeare.txt");
+  SNUG_NEED(text);
+  const std::string reference = testing::TempDir() + "/r.safetensors";
+  const Outcome exact =
+      Snug({"eval", Gemma(), "--text", text, "-c", "64", "--chunks", "1", "--exact", "--json",
+            "--save-reference", reference, "--memory", "2GiB"});
+  ASSERT_EQ(exact.code, 0) << exact.err;
+  const Outcome fast = Snug({"eval", Gemma(), "--text", text, "-c", "64", "--chunks", "1", "--json",
+                             "--reference", reference, "--memory", "2GiB"});
+  ASSERT_EQ(fast.code, 0) << fast.err;
+  EXPECT_LT(fast.json()["kl_mean"].get<double>(), 0.0076);
+  EXPECT_GT(fast.json()["kl_mean"].get<double>(), 0.0);
+  EXPECT_LT(fast.json()["kl_max"].get<double>(), 0.5);
+  EXPECT_NEAR(fast.json()["ppl"].get<double>() / exact.json()["ppl"].get<double>(), 1, 0.05);
+}
+
+}  // namespace
+}  // namespace snug

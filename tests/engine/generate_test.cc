@@ -1,0 +1,96 @@
+// Generation on the real model: the same tokens whatever the speculation, place and budget.
+#include "engine/generate.h"
+
+#include "engine_testing.h"
+
+namespace snug {
+namespace {
+
+using testing::OpenOrFail;
+
+EngineOptions GemmaOptions(uint64_t mib) {
+  EngineOptions o;
+  o.model_path = testing::ModelPath(testing::kGemma);
+  o.budget.bytes = mib * kMiB;
+  o.context = 512;
+  o.threads = 2;
+  return o;
+}
+
+GenerateOptions Greedy(uint32_t n) {
+  GenerateOptions g;
+  g.max_tokens = n;
+  g.sampling.temperature = 0;
+  return g;
+}
+
+std::vector<Token> Prompt(const Engine& engine, const std::string& text) {
+  std::vector<Token> tokens;
+  engine.tokenizer().Encode(text, {}, &tokens);
+  return tokens;
+}
+
+TEST(Generate, SpeculationAndBudgetDoNotChangeTheTokens) {
+  SNUG_NEED(GemmaOptions(0).model_path);
+  const std::string text =
+      "one two three four five six seven one two three four five six seven one two three";
+  std::vector<Token> reference;
+  for (const uint64_t mib : {400, 200, 110}) {
+    for (const bool lookup : {false, true}) {
+      EngineOptions o = GemmaOptions(mib);
+      o.lookup = lookup;
+      o.logit_rows = lookup ? 16 : 1;
+      auto engine = OpenOrFail(o);
+      ASSERT_NE(engine, nullptr);
+      EXPECT_EQ(engine->place().resident(), mib == 400);
+      GenerateOptions g = Greedy(32);
+      g.lookup = lookup;
+      auto result = Generate(*engine, 0, Prompt(*engine, text), g);
+      ASSERT_TRUE(result.ok()) << result.error().message;
+      if (reference.empty()) reference = result->tokens;
+      EXPECT_EQ(result->tokens, reference) << mib << " " << lookup;
+      EXPECT_LE(engine->ledger().snapshot().total_peak, mib * kMiB);
+      EXPECT_EQ(result->accepted > 0, lookup);
+    }
+  }
+}
+
+TEST(Generate, SaysWhatItKnows) {
+  SNUG_NEED(GemmaOptions(0).model_path);
+  auto engine = OpenOrFail(GemmaOptions(400));
+  auto result = Generate(*engine, 0,
+                         Prompt(*engine, "The capital of France is Paris. The capital of Japan is"),
+                         Greedy(4));
+  ASSERT_TRUE(result.ok());
+  EXPECT_NE(result->text.find("Tokyo"), std::string::npos) << result->text;
+  EXPECT_EQ(result->finish_reason, "length");
+  // The same prompt again starts from the cache.
+  auto again = Generate(*engine, 0,
+                        Prompt(*engine, "The capital of France is Paris. The capital of Japan is"),
+                        Greedy(4));
+  EXPECT_GT(again->cached_tokens, 0u);
+  EXPECT_EQ(again->tokens, result->tokens);
+}
+
+TEST(Generate, RefusalsComeBeforeTheWork) {
+  SNUG_NEED(GemmaOptions(0).model_path);
+  auto engine = OpenOrFail(GemmaOptions(400));
+  auto overflow = Generate(*engine, 0, Prompt(*engine, "a b c"), Greedy(600));
+  ASSERT_FALSE(overflow.ok());
+  EXPECT_EQ(overflow.error().code, Code::kDoesNotFit);
+  EXPECT_NE(overflow.error().message.find("600"), std::string::npos);
+  EXPECT_EQ(engine->length(0), 0u);
+  EXPECT_EQ(Generate(*engine, 0, {}, Greedy(1)).error().code, Code::kBadInput);
+  GenerateOptions bad = Greedy(1);
+  bad.sampling.temperature = -1;
+  EXPECT_EQ(Generate(*engine, 0, {2}, bad).error().code, Code::kUsage);
+  const std::atomic<bool> cancel{true};
+  GenerateOptions cancelled = Greedy(10);
+  cancelled.cancel = &cancel;
+  auto result = Generate(*engine, 0, Prompt(*engine, "a b c"), cancelled);
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->finish_reason, "cancelled");
+}
+
+}  // namespace
+}  // namespace snug

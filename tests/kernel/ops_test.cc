@@ -1,0 +1,115 @@
+#include "kernel/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernel/targets.h"
+
+namespace snug {
+namespace {
+
+std::vector<float> Random(size_t n, float scale, uint32_t seed = 1) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> v(n);
+  for (float& x : v) x = normal(rng);
+  return v;
+}
+
+// fn(n) for sizes around every vector width, on every target.
+template <class F>
+void ForSizes(const F& fn) {
+  for (const int64_t target : RunnableTargets()) {
+    UseTarget(target);
+    for (size_t n = 1; n <= 70; ++n) fn(n);
+    fn(1536);
+  }
+  UseTarget(0);
+}
+
+TEST(Ops, RmsNorm) {
+  ForSizes([](size_t n) {
+    const auto x = Random(n, 3), w = Random(n, 1, 2);
+    std::vector<float> y(n);
+    RmsNorm(x.data(), w.data(), 1e-6f, n, y.data());
+    double squares = 0;
+    for (const float v : x) squares += double{v} * v;
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-6);
+    for (size_t i = 0; i < n; ++i)
+      EXPECT_NEAR(y[i], x[i] * scale * w[i], 1e-5 * (1 + std::abs(y[i])));
+  });
+}
+
+TEST(Ops, GatedActivations) {
+  ForSizes([](size_t n) {
+    const auto g = Random(n, 6), u = Random(n, 1, 2);
+    std::vector<float> silu(n), gelu(n);
+    SiluMul(g.data(), u.data(), n, silu.data());
+    GeluMul(g.data(), u.data(), n, gelu.data());
+    for (size_t i = 0; i < n; ++i) {
+      const double x = g[i];
+      const double s = x / (1 + std::exp(-x)) * u[i];
+      const double t =
+          0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))) * u[i];
+      EXPECT_NEAR(silu[i], s, 2e-6 * (1 + std::abs(s)));
+      EXPECT_NEAR(gelu[i], t, 2e-6 * (1 + std::abs(t)));
+    }
+  });
+}
+
+TEST(Ops, SoftmaxArgMaxSoftCap) {
+  ForSizes([](size_t n) {
+    auto x = Random(n, 10);
+    const size_t best = static_cast<size_t>(std::max_element(x.begin(), x.end()) - x.begin());
+    EXPECT_EQ(ArgMax(x.data(), n), best);
+    std::vector<float> twice = x;
+    twice.insert(twice.end(), x.begin(), x.end());
+    EXPECT_EQ(ArgMax(twice.data(), 2 * n), best);  // the first of equals
+    std::vector<float> capped = x, p = x;
+    SoftCap(30, n, capped.data());
+    Softmax(p.data(), n);
+    double sum = 0;
+    for (const float v : x) sum += std::exp(double{v} - x[best]);
+    for (size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(capped[i], 30 * std::tanh(x[i] / 30), 1e-4);
+      EXPECT_NEAR(p[i], std::exp(double{x[i]} - x[best]) / sum, 1e-6);
+    }
+  });
+}
+
+TEST(Ops, SumsAndScales) {
+  ForSizes([](size_t n) {
+    const auto a = Random(n, 1), b = Random(n, 1, 2);
+    auto y = b;
+    AddTo(a.data(), n, y.data());
+    Scale(3, n, y.data());
+    for (size_t i = 0; i < n; ++i) EXPECT_EQ(y[i], (a[i] + b[i]) * 3);
+  });
+}
+
+TEST(Ops, RotationsKeepPairsLengthAndTurnThem) {
+  ForSizes([](size_t n) {
+    const size_t dim = 2 * n;
+    std::vector<float> cs(dim);
+    for (size_t i = 0; i < n; ++i)
+      cs[i] = std::cos(0.1f * static_cast<float>(i)),
+      cs[n + i] = std::sin(0.1f * static_cast<float>(i));
+    const auto x = Random(dim, 1);
+    auto neox = x, inter = x;
+    RopeNeox(cs.data(), dim, neox.data());
+    RopeInterleaved(cs.data(), dim, inter.data());
+    for (size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(neox[i], x[i] * cs[i] - x[n + i] * cs[n + i], 1e-6);
+      EXPECT_NEAR(neox[n + i], x[i] * cs[n + i] + x[n + i] * cs[i], 1e-6);
+      EXPECT_NEAR(inter[2 * i], x[2 * i] * cs[i] - x[2 * i + 1] * cs[n + i], 1e-6);
+      EXPECT_NEAR(inter[2 * i + 1], x[2 * i] * cs[n + i] + x[2 * i + 1] * cs[i], 1e-6);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace snug
