@@ -60,12 +60,16 @@ size_t Gpt2(std::string_view text, size_t i) {
   return SpaceRun({text, i});
 }
 
-// Qwen 2: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|
+// Qwen 2 (one digit) and Llama 3 (three):
+// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
 // ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+| \s+(?!\S)|\s+
-size_t Qwen2(std::string_view text, size_t i) {
+size_t Qwen2(std::string_view text, size_t i, int digits) {
   if (const size_t n = Contraction(text, i, true)) return n;
   Cursor c{text, i};
-  if (c.Is(CharClass::kNumber)) return c.Next().at - i;
+  if (c.Is(CharClass::kNumber)) {
+    for (; digits > 0 && c.Is(CharClass::kNumber); --digits) c.Step();
+    return c.at - i;
+  }
   if (!c.Is(CharClass::kLetter) && !c.newline() && c.Next().Is(CharClass::kLetter)) c.Step();
   if (c.Is(CharClass::kLetter)) {
     c.Skip(CharClass::kLetter);
@@ -89,11 +93,13 @@ size_t Qwen2(std::string_view text, size_t i) {
 std::optional<PreTokenizer> FindPreTokenizer(std::string_view name) {
   if (name == "gpt-2") return PreTokenizer::kGpt2;
   if (name == "qwen2") return PreTokenizer::kQwen2;
+  if (name == "llama-bpe") return PreTokenizer::kLlama3;
   return std::nullopt;
 }
 
 size_t NextWord(PreTokenizer kind, std::string_view text, size_t i) {
-  return kind == PreTokenizer::kGpt2 ? Gpt2(text, i) : Qwen2(text, i);
+  if (kind == PreTokenizer::kGpt2) return Gpt2(text, i);
+  return Qwen2(text, i, kind == PreTokenizer::kQwen2 ? 1 : 3);
 }
 
 }  // namespace snug

@@ -8,10 +8,14 @@
 
 namespace snug {
 
-enum class PreTokenizer : unsigned char { kGpt2, kQwen2 };
+enum class PreTokenizer : unsigned char {
+  kGpt2,
+  kQwen2,   // of Qwen 2, 2.5 and 3
+  kLlama3,  // as Qwen 2, with up to three digits a word
+};
 // By the name in tokenizer.ggml.pre.
 std::optional<PreTokenizer> FindPreTokenizer(std::string_view name);
-inline constexpr std::string_view kPreTokenizerNames = "gpt-2, qwen2";
+inline constexpr std::string_view kPreTokenizerNames = "gpt-2, qwen2, llama-bpe";
 
 // Bytes of the word that starts at text[i], at least 1.
 size_t NextWord(PreTokenizer kind, std::string_view text, size_t i);

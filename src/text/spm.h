@@ -1,34 +1,12 @@
-// SentencePiece BPE (Kudo and Richardson 2018) over GGUF's pieces and scores, with byte fallback.
+// SentencePiece BPE (Kudo and Richardson 2018, arXiv 1808.06226) over the pieces of a GGUF file.
 #pragma once
 
-#include <memory>
-
-#include "text/tokenizer.h"
-#include "text/vocabulary.h"
+#include "text/tokenizer_base.h"
 
 namespace snug {
 
-class SpmTokenizer final : public Tokenizer {
- public:
-  static Result<std::unique_ptr<Tokenizer>> Load(const GgufFile& file, Ledger& ledger);
-  static Result<uint64_t> PlannedBytes(const GgufFile& file) {
-    return Vocabulary::PlannedBytes(file, true, 0);
-  }
-
-  void Encode(std::string_view text, const EncodeOptions& options,
-              std::vector<Token>* out) const override;
-  void Decode(Token token, bool special, std::string* out) const override;
-  size_t vocab_size() const override { return vocab_.size(); }
-  bool IsControl(Token token) const override;
-  std::string TokenText(Token token) const override;
-  uint64_t held_bytes() const override { return vocab_.bytes(); }
-
- private:
-  void EncodeRaw(std::string_view text, std::vector<Token>* out) const;
-  Vocabulary vocab_;
-  Token byte_[256];
-  Token unknown_ = -1;
-  bool space_prefix_ = true;
-};
+// Errors: kBadFile for special ids outside the vocabulary, and for a vocabulary that has neither
+// byte tokens nor an unknown token to write other characters with.
+Result<std::unique_ptr<Tokenizer>> LoadSpm(const GgufFile& file, Vocabulary vocab);
 
 }  // namespace snug

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "text/bpe.h"
+#include "text/pre_tokenizer.h"
 #include "text/spm.h"
-#include "text/unicode.h"
+#include "text/tokenizer_base.h"
 
 namespace snug {
 namespace {
@@ -16,104 +16,104 @@ namespace {
 constexpr std::string_view kEndTexts[] = {"<|im_end|>",    "<end_of_turn>", "<|eot_id|>",
                                           "<|endoftext|>", "<|end|>",       "<|end_of_text|>"};
 
-Error Unknown(const GgufFile& file, const std::string& model) {
-  return MakeError(
-      Code::kBadFile, fmt::format("{}: tokenizer '{}' is not supported", file.path(), model),
-      "supported: llama (SentencePiece BPE), gpt2 (byte-level BPE)", {{"tokenizer", model}});
+struct Choice {
+  VocabularyKind kind = VocabularyKind::kSentencePiece;
+  PreTokenizer pre = PreTokenizer::kGpt2;
+};
+
+Result<Choice> Choose(const GgufFile& file) {
+  constexpr char kModel[] = "tokenizer.ggml.model", kPre[] = "tokenizer.ggml.pre";
+  SNUG_ASSIGN(const std::string model, file.NeedString(kModel));
+  if (model == "llama") return Choice{};
+  if (model != "gpt2") {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{}: {} is \"{}\", which is not supported", file.path(), kModel, model),
+        "supported are \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE)",
+        {{"key", kModel}, {"value", model}});
+  }
+  const std::string pre = file.GetString(kPre).value_or("");
+  const auto known = FindPreTokenizer(pre);
+  if (!known) {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{}: {} is \"{}\", which is not supported", file.path(), kPre, pre),
+        fmt::format("supported are {}", kPreTokenizerNames), {{"key", kPre}, {"value", pre}});
+  }
+  return Choice{VocabularyKind::kByteLevel, *known};
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const GgufFile& file, Ledger& ledger) {
-  SNUG_ASSIGN(const std::string model, file.NeedString("tokenizer.ggml.model"));
-  if (model == "llama") return SpmTokenizer::Load(file, ledger);
-  if (model == "gpt2") return BpeTokenizer::Load(file, ledger);
-  return Unknown(file, model);
-}
-
 Result<uint64_t> Tokenizer::PlannedBytes(const GgufFile& file) {
-  SNUG_ASSIGN(const std::string model, file.NeedString("tokenizer.ggml.model"));
-  if (model == "llama") return SpmTokenizer::PlannedBytes(file);
-  if (model == "gpt2") return BpeTokenizer::PlannedBytes(file);
-  return Unknown(file, model);
+  SNUG_ASSIGN(const Choice choice, Choose(file));
+  return Vocabulary::PlannedBytes(file, choice.kind);
 }
 
-Status Tokenizer::LoadSpecials(const GgufFile& file, bool add_bos_by_default) {
-  auto id = [&](const char* key) -> Result<Token> {
-    const auto value = file.GetUint(fmt::format("tokenizer.ggml.{}_token_id", key));
-    if (!value) return Token{-1};
-    if (*value >= vocab_size()) {
-      return MakeError(Code::kBadFile,
-                       fmt::format("{}: {} token {} is outside the vocabulary of {}", file.path(),
-                                   key, *value, vocab_size()));
-    }
-    return static_cast<Token>(*value);
-  };
-  SNUG_ASSIGN(bos_, id("bos"));
-  SNUG_ASSIGN(eos_, id("eos"));
-  for (const char* key : {"eos", "eot", "eom"}) {
-    SNUG_ASSIGN(const Token token, id(key));
-    if (token >= 0) end_.push_back(token);
-  }
-  std::vector<Token> found;
-  for (const std::string_view text : kEndTexts) {
-    found.clear();
-    Encode(text, {false, true}, &found);
-    if (found.size() == 1 && IsControl(found[0])) end_.push_back(found[0]);
-  }
-  std::sort(end_.begin(), end_.end());
-  end_.erase(std::unique(end_.begin(), end_.end()), end_.end());
-  add_bos_ = file.GetBool("tokenizer.ggml.add_bos_token").value_or(add_bos_by_default);
-  add_eos_ = file.GetBool("tokenizer.ggml.add_eos_token").value_or(false);
-  return {};
-}
-
-bool Tokenizer::IsEndOfGeneration(Token token) const {
-  return std::binary_search(end_.begin(), end_.end(), token);
+Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const GgufFile& file, Ledger& ledger) {
+  SNUG_ASSIGN(const Choice choice, Choose(file));
+  SNUG_ASSIGN(Vocabulary vocab, Vocabulary::Load(file, ledger, choice.kind));
+  if (choice.kind == VocabularyKind::kSentencePiece) return LoadSpm(file, std::move(vocab));
+  return LoadBpe(file, std::move(vocab), choice.pre);
 }
 
 std::string Tokenizer::Decode(const std::vector<Token>& tokens, bool special) const {
   std::string text;
-  for (const Token t : tokens) Decode(t, special, &text);
+  for (const Token token : tokens) Decode(token, special, &text);
   return text;
 }
 
-void Utf8Stream::Push(std::string_view bytes, std::string* out) {
-  std::string text(held_, static_cast<size_t>(n_held_));
-  text += bytes;
-  n_held_ = 0;
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = DecodeUtf8(text, i);
-    if (c.value != 0xfffd || c.bytes != 1) {
-      out->append(text, i, c.bytes);
-      i += c.bytes;
-      continue;
-    }
-    // Not valid here: is it the beginning of a sequence that more bytes could complete?
-    const size_t left = text.size() - i;
-    bool incomplete = false;
-    if (left < 4) {
-      static constexpr std::array<std::string_view, 6> kTails = {
-          "\x80", "\x80\x80", "\x80\x80\x80", "\xbf", "\xbf\xbf", "\xbf\xbf\xbf"};
-      for (const std::string_view tail : kTails) {
-        const std::string whole = text.substr(i) + std::string(tail);
-        const CodePoint w = DecodeUtf8(whole, 0);
-        incomplete = incomplete || (w.bytes > left && w.bytes == whole.size());
-      }
-    }
-    if (incomplete) {
-      n_held_ = static_cast<int>(left);
-      text.copy(held_, left, i);
-      return;
-    }
-    *out += "\xef\xbf\xbd";
-    ++i;
-  }
+bool Tokenizer::IsEndOfGeneration(Token token) const {
+  return std::find(end_.begin(), end_.end(), token) != end_.end();
 }
 
-void Utf8Stream::Finish(std::string* out) {
-  if (n_held_ > 0) *out += "\xef\xbf\xbd";
-  n_held_ = 0;
+void VocabTokenizer::Encode(std::string_view text, const EncodeOptions& options,
+                            std::vector<Token>* out) const {
+  if (options.add_special && add_bos_) out->push_back(bos_);
+  EncodeText(text, options.parse_special, out);
+  if (options.add_special && add_eos_) out->push_back(eos_);
+}
+
+bool VocabTokenizer::IsControl(Token token) const {
+  if (!vocab_.Contains(token)) return false;
+  const TokenType type = vocab_.type(token);
+  return type == TokenType::kControl || type == TokenType::kUnknown;
+}
+
+bool VocabTokenizer::IsHidden(Token token) const {
+  return IsControl(token) || vocab_.type(token) == TokenType::kUnused;
+}
+
+Status VocabTokenizer::ReadSpecial(const GgufFile& file, bool add_bos_default) {
+  const auto read = [&](const char* key, Token* id) -> Status {
+    const auto value = file.GetInt(key);
+    // Writers say "none" as -1, in 32 bits without a sign too.
+    if (!value || *value == -1 || *value == UINT32_MAX) return {};
+    if (*value < 0 || *value >= static_cast<int64_t>(vocab_.size())) {
+      return MakeError(Code::kBadFile,
+                       fmt::format("{}: {} is {}, but the vocabulary has {} tokens", file.path(),
+                                   key, *value, vocab_.size()),
+                       "the vocabulary is damaged: convert or download the model again",
+                       {{"key", key}, {"value", std::to_string(*value)}});
+    }
+    *id = static_cast<Token>(*value);
+    return {};
+  };
+  Token eot = -1, eom = -1;
+  SNUG_TRY(read("tokenizer.ggml.bos_token_id", &bos_));
+  SNUG_TRY(read("tokenizer.ggml.eos_token_id", &eos_));
+  SNUG_TRY(read("tokenizer.ggml.eot_token_id", &eot));
+  SNUG_TRY(read("tokenizer.ggml.eom_token_id", &eom));
+  SNUG_TRY(read("tokenizer.ggml.unknown_token_id", &unknown_));
+  add_bos_ = file.GetBool("tokenizer.ggml.add_bos_token").value_or(add_bos_default) && bos_ >= 0;
+  add_eos_ = file.GetBool("tokenizer.ggml.add_eos_token").value_or(false) && eos_ >= 0;
+
+  const auto ends = [&](Token id) {
+    if (id >= 0 && !IsEndOfGeneration(id)) end_.push_back(id);
+  };
+  for (const Token id : {eos_, eot, eom}) ends(id);
+  for (const std::string_view text : kEndTexts) ends(vocab_.Find(text));
+  return {};
 }
 
 }  // namespace snug

@@ -53,9 +53,6 @@ class Tokenizer {
   virtual uint64_t held_bytes() const = 0;
 
  protected:
-  // Reads BOS, EOS and the end tokens; the vocabulary must be loaded.
-  Status LoadSpecials(const GgufFile& file, bool add_bos_by_default);
-
   Token bos_ = -1, eos_ = -1;
   bool add_bos_ = false, add_eos_ = false;
   std::vector<Token> end_;
