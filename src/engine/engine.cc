@@ -34,10 +34,16 @@ Status Engine::Load() {
   pool_ = std::make_unique<ThreadPool>(plan_.threads);
   if (!plan_.resident) pool_->set_wait(Wait::kSleep);
   SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
+  const WeightLayout whole = layout_;
+  if (plan_.plane_head) layout_.parts.resize(layout_.first_head);
   if (plan_.resident) {
     SNUG_ASSIGN(place_, MakeResidentPlace(*file_, layout_, *ledger_, *pool_, options_.on_load));
   } else {
     SNUG_ASSIGN(place_, MakeStreamPlace(*file_, layout_, *ledger_, plan_.stream));
+  }
+  if (plan_.plane_head) {
+    const std::span<const Part> parts(whole.parts);
+    SNUG_ASSIGN(split_head_, SplitHead::Load(*file_, parts.subspan(whole.first_head), *ledger_, *pool_));
   }
   SNUG_ASSIGN(const uint8_t* globals, place_->Acquire(0));
   const Part& part = layout_.parts[0];
@@ -132,7 +138,9 @@ Status Engine::Embed(std::span<const StepItem> items) {
   for (const StepItem& item : items) {
     for (Token t : item.tokens) {
       float* x = blocks_->x(row++);
-      if (from_head) {
+      if (from_head && split_head_) {
+        split_head_->UnpackRow(static_cast<size_t>(t), x);
+      } else if (from_head) {
         const Part& first = layout_.parts[layout_.first_head];
         const uint32_t block = first.tensors[0].rows;
         const size_t part = layout_.first_head + static_cast<uint32_t>(t) / block;
@@ -165,6 +173,15 @@ Status Engine::RunLayers() {
 
 Status Engine::RunHead(std::span<const uint32_t> rows) {
   blocks_->BeginHead(rows, output_norm_);
+  if (split_head_) {
+    const Activations& x = blocks_->head_input();
+    const bool found = top_ != 0 && rows.size() == 1 &&
+                       split_head_->Top(*pool_, x, top_, blocks_->logits(0), &traffic_.weight_bytes);
+    if (!found) {
+      split_head_->Full(*pool_, x, blocks_->logits(0));
+      traffic_.weight_bytes += split_head_->bytes();
+    }
+  }
   for (size_t part = layout_.first_head; part < layout_.parts.size(); ++part) {
     const PartTensor& t = layout_.parts[part].tensors[0];
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "engine/planner.h"
+#include "engine/split_head.h"
 #include "format/gguf.h"
 #include "kernel/attention.h"
 #include "kv/cache.h"
@@ -35,7 +36,6 @@ struct StepItem {
 struct TrafficStats {
   uint64_t weight_bytes = 0;  // weights read from memory by products since construction
   uint64_t kv_bytes = 0;      // cache bytes read by attention
-  uint64_t head_rows = 0, head_low_rows = 0;  // plane-split head: rows bounded, rows read in full
 };
 
 class Engine {
@@ -87,6 +87,10 @@ class Engine {
   void SetHeadMode(uint32_t top, std::span<const Token> extra);  // top = 0: full
   bool has_plane_head() const;
 
+  // What the next steps of one kLast row need: exact logits of at least the `top` best rows, the others may be
+  // -infinity (0: all logits). Only a head in bit planes makes use of it.
+  void SetTop(size_t top) { top_ = top <= kMaxPlaneK ? top : 0; }
+
  private:
   Engine() = default;
   Status Load();
@@ -106,6 +110,8 @@ class Engine {
   WeightLayout layout_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<WeightPlace> place_;
+  std::unique_ptr<SplitHead> split_head_;  // in place of the head's parts
+  size_t top_ = 0;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Blocks> blocks_;
   const float* output_norm_ = nullptr;

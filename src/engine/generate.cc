@@ -129,6 +129,7 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
   g_.prompt_tokens = static_cast<uint32_t>(prompt.size());
   g_.tokens.reserve(options_.max_tokens);
   batch_.reserve(engine_.plan().logit_rows);
+  engine_.SetTop(options_.plane_head ? sampler_.NeedsTop() : 0);
   if (const Status s = Prefill(prompt); !s.ok()) {
     if (s.error().code != Code::kCancelled) return s.error();
     g_.finish_reason = "cancelled";

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine/lookup.h"
+#include "engine/split_head.h"
 #include "kv/cache.h"
 #include "model/blocks.h"
 #include "text/tokenizer.h"
@@ -82,6 +83,7 @@ void FillOwners(MemoryPlan& plan, uint64_t io_at_load, uint64_t io_after) {
   At(loaded, Owner::kWeights) = plan.weight_bytes;
   plan.at_load = loaded;
   At(plan.at_load, Owner::kIo) = io_at_load;
+  At(plan.at_load, Owner::kScratch) = plan.head_scratch_bytes;
   plan.at_start = loaded;
   At(plan.at_start, Owner::kIo) = io_after;
   At(plan.at_start, Owner::kActivations) = plan.activation_bytes;
@@ -117,7 +119,18 @@ std::vector<uint32_t> Chunks(const EngineOptions& o, std::span<const uint32_t> d
 MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
   MemoryPlan plan = PlanRest(x, chunk);
   plan.resident = true;
-  plan.weight_bytes = ResidentBytes(x.layout);
+  const TensorInfo& head = *x.layout.parts[x.layout.first_head].tensors[0].info;
+  const EngineOptions& o = x.options;
+  plan.plane_head = o.plane_head && !o.exact && plan.logit_rows == 1 && SplitHead::Supports(head.type, head.cols());
+  if (plan.plane_head) {
+    WeightLayout body = x.layout;
+    body.parts.resize(body.first_head);
+    plan.weight_bytes = ResidentBytes(body) + SplitHead::WeightBytes(head.rows(), head.cols());
+    plan.scratch_bytes += SplitHead::ScratchBytes(head.rows());
+    plan.head_scratch_bytes = SplitHead::ScratchBytes(head.rows());
+  } else {
+    plan.weight_bytes = ResidentBytes(x.layout);
+  }
   FillOwners(plan, LoadBytes(x.threads), 0);
   return plan;
 }

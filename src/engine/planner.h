@@ -67,6 +67,7 @@ struct MemoryPlan {
   int threads = 0;
   uint64_t base_bytes = 0, vocab_bytes = 0, weight_bytes = 0, io_bytes = 0;
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
+  uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_page_bytes = 0;
   uint32_t kv_pages = 0;
 
