@@ -27,7 +27,8 @@ std::string SourcePath(const std::string& relative) {
   return std::string(SNUG_SOURCE_DIR) + "/" + relative;
 }
 std::string GoldenPath(const std::string& relative) {
-  return FromEnv("SNUG_GOLDEN", std::string(SNUG_SOURCE_DIR) + "/../shared/golden") + "/" + relative;
+  return FromEnv("SNUG_GOLDEN", std::string(SNUG_SOURCE_DIR) + "/../shared/golden") + "/" +
+         relative;
 }
 std::string DataPath(const std::string& relative) {
   return FromEnv("SNUG_DATA", std::string(SNUG_SOURCE_DIR) + "/../shared/data") + "/" + relative;

@@ -220,7 +220,10 @@ std::string FormatBytes(uint64_t bytes) {
 
 ProcessMemory ReadProcessMemory() {
   const std::string status = Slurp("/proc/self/status");
-  return {ProcField(status, "VmRSS"), ProcField(status, "VmHWM"), ProcField(status, "RssAnon"),
+  // The kernel may keep VmRSS in per-CPU batches and so report it MiBs late; smaps_rollup counts.
+  const uint64_t counted = ProcField(Slurp("/proc/self/smaps_rollup"), "Rss");
+  return {counted != 0 ? counted : ProcField(status, "VmRSS"), ProcField(status, "VmHWM"),
+          ProcField(status, "RssAnon"),
           ProcField(status, "RssFile") + ProcField(status, "RssShmem")};
 }
 

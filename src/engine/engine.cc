@@ -43,7 +43,8 @@ Status Engine::Load() {
   }
   if (plan_.plane_head) {
     const std::span<const Part> parts(whole.parts);
-    SNUG_ASSIGN(split_head_, SplitHead::Load(*file_, parts.subspan(whole.first_head), *ledger_, *pool_));
+    SNUG_ASSIGN(split_head_,
+                SplitHead::Load(*file_, parts.subspan(whole.first_head), *ledger_, *pool_));
   }
   SNUG_ASSIGN(const uint8_t* globals, place_->Acquire(0));
   const Part& part = layout_.parts[0];
@@ -175,8 +176,9 @@ Status Engine::RunHead(std::span<const uint32_t> rows) {
   blocks_->BeginHead(rows, output_norm_);
   if (split_head_) {
     const Activations& x = blocks_->head_input();
-    const bool found = top_ != 0 && rows.size() == 1 &&
-                       split_head_->Top(*pool_, x, top_, blocks_->logits(0), &traffic_.weight_bytes);
+    const bool found =
+        top_ != 0 && rows.size() == 1 &&
+        split_head_->Top(*pool_, x, top_, blocks_->logits(0), &traffic_.weight_bytes);
     if (!found) {
       split_head_->Full(*pool_, x, blocks_->logits(0));
       traffic_.weight_bytes += split_head_->bytes();

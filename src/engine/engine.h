@@ -75,20 +75,13 @@ class Engine {
   // unchanged.
   Status Step(std::span<const StepItem> items);
   std::span<const float> logits(size_t row) const;  // [vocab]
-  // The single row's best token without the full logits, through the plane-split head where there
-  // is one. Only rows computed with Step of one kLast row while `want_top` was set by SetHeadMode.
   // Runs all of `tokens` in chunks; only the last token's logits are kept. `progress` may be null;
   // it returns false to cancel (kCancelled; what was done stays in the cache).
   Status Prefill(uint32_t sequence, std::span<const Token> tokens,
                  const std::function<bool(uint32_t done, uint32_t total)>& progress);
 
-  // Head mode of the next steps: kFull computes all logits; kTop computes, with a plane-split head,
-  // exact logits of at least the `top` best rows (and of `extra` rows) and -infinity elsewhere.
-  void SetHeadMode(uint32_t top, std::span<const Token> extra);  // top = 0: full
-  bool has_plane_head() const;
-
-  // What the next steps of one kLast row need: exact logits of at least the `top` best rows, the others may be
-  // -infinity (0: all logits). Only a head in bit planes makes use of it.
+  // What the next steps of one kLast row need: exact logits of at least the `top` best rows, the
+  // others may be -infinity (0: all logits). Only a head in bit planes makes use of it.
   void SetTop(size_t top) { top_ = top <= kMaxPlaneK ? top : 0; }
 
  private:

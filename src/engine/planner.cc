@@ -121,7 +121,8 @@ MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
   plan.resident = true;
   const TensorInfo& head = *x.layout.parts[x.layout.first_head].tensors[0].info;
   const EngineOptions& o = x.options;
-  plan.plane_head = o.plane_head && !o.exact && plan.logit_rows == 1 && SplitHead::Supports(head.type, head.cols());
+  plan.plane_head = o.plane_head && !o.exact && plan.logit_rows == 1 &&
+                    SplitHead::Supports(head.type, head.cols());
   if (plan.plane_head) {
     WeightLayout body = x.layout;
     body.parts.resize(body.first_head);
@@ -268,7 +269,9 @@ Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const Weig
     }
   }
   SNUG_ASSIGN(const uint64_t vocab, Tokenizer::PlannedBytes(file));
-  const uint64_t base = (ReadProcessMemory().rss + kBaseGrowth + kMiB - 1) / kMiB * kMiB;
+  const uint64_t base = options.base_bytes != 0
+                            ? options.base_bytes
+                            : (ReadProcessMemory().rss + kBaseGrowth + kMiB - 1) / kMiB * kMiB;
   const Context x{file,
                   model,
                   layout,

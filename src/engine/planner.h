@@ -40,6 +40,7 @@ struct EngineOptions {
   uint32_t logit_rows = 1;  // rows of logits one step may ask for (at most chunk)
   bool lookup = false;      // memory for prompt-lookup speculation
   int threads = 0;          // 0: all usable CPUs
+  uint64_t base_bytes = 0;  // code, stacks and heap beside the engine's own; 0: measured
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   bool exact = false;  // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;

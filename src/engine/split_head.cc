@@ -11,7 +11,7 @@
 namespace snug {
 namespace {
 
-constexpr size_t kCapacity = 4096;   // rows with exact logits that a search may return
+constexpr size_t kCapacity = 4096;  // rows with exact logits that a search may return
 constexpr size_t kPanelsPerTask = 16;
 
 size_t Align(size_t n) { return (n + 63) / 64 * 64; }
@@ -25,24 +25,27 @@ uint64_t SplitHead::WeightBytes(uint64_t rows, uint64_t cols) {
 }
 
 uint64_t SplitHead::ScratchBytes(uint64_t rows) {
-  return Buffer::Reserved(BoundsBytes(rows) + ListBytes(rows) + kCapacity * sizeof(Candidate), Pages::kNormal);
+  return Buffer::Reserved(BoundsBytes(rows) + ListBytes(rows) + kCapacity * sizeof(Candidate),
+                          Pages::kNormal);
 }
 
-Result<std::unique_ptr<SplitHead>> SplitHead::Load(const GgufFile& file, std::span<const Part> parts,
-                                                   Ledger& ledger, ThreadPool& pool) {
+Result<std::unique_ptr<SplitHead>> SplitHead::Load(const GgufFile& file,
+                                                   std::span<const Part> parts, Ledger& ledger,
+                                                   ThreadPool& pool) {
   auto h = std::make_unique<SplitHead>();
   const TensorInfo& info = *parts[0].tensors[0].info;
   const size_t rows = info.rows(), cols = info.cols();
-  SNUG_ASSIGN(h->planes_, Buffer::Allocate(ledger, Owner::kWeights, PlaneHead::Bytes(rows, cols), Pages::kHuge,
-                                           "head in bit planes"));
-  SNUG_ASSIGN(h->scratch_, Buffer::Allocate(ledger, Owner::kScratch, ScratchBytes(rows), Pages::kNormal,
-                                            "search of the head"));
+  SNUG_ASSIGN(h->planes_, Buffer::Allocate(ledger, Owner::kWeights, PlaneHead::Bytes(rows, cols),
+                                           Pages::kHuge, "head in bit planes"));
+  SNUG_ASSIGN(h->scratch_, Buffer::Allocate(ledger, Owner::kScratch, ScratchBytes(rows),
+                                            Pages::kNormal, "search of the head"));
   h->head_ = PlaneHead(h->planes_.data(), rows, cols);
   h->bounds_ = h->scratch_.as<float>();
   h->list_ = reinterpret_cast<uint32_t*>(h->scratch_.data() + BoundsBytes(rows));
-  h->found_ = reinterpret_cast<Candidate*>(h->scratch_.data() + BoundsBytes(rows) + ListBytes(rows));
-  SNUG_ASSIGN(Buffer bounce, Buffer::Allocate(ledger, Owner::kIo, LoadBytes(pool.size()), Pages::kNormal,
-                                              "reading the head"));
+  h->found_ =
+      reinterpret_cast<Candidate*>(h->scratch_.data() + BoundsBytes(rows) + ListBytes(rows));
+  SNUG_ASSIGN(Buffer bounce, Buffer::Allocate(ledger, Owner::kIo, LoadBytes(pool.size()),
+                                              Pages::kNormal, "reading the head"));
   std::vector<File> files;
   for (const std::string& path : file.paths()) {
     SNUG_ASSIGN(File f, File::Open(path));
@@ -60,7 +63,8 @@ Result<std::unique_ptr<SplitHead>> SplitHead::Load(const GgufFile& file, std::sp
   std::optional<Error> error;
   pool.For(jobs.size(), [&](size_t i, int thread) {
     const Job& job = jobs[i];
-    auto raw = ReadPiece(files, *job.part, job.piece, bounce.data() + thread * kBounceBytes, nullptr);
+    auto raw =
+        ReadPiece(files, *job.part, job.piece, bounce.data() + thread * kBounceBytes, nullptr);
     if (raw.ok()) {
       h->head_.Pack(*raw, job.part->tensors[0].first_row + job.piece.first_row, job.piece.rows);
       return;
@@ -80,13 +84,15 @@ void SplitHead::Full(ThreadPool& pool, const Activations& x, float* out) const {
   });
 }
 
-bool SplitHead::Top(ThreadPool& pool, const Activations& x, size_t top, float* out, uint64_t* bytes) {
+bool SplitHead::Top(ThreadPool& pool, const Activations& x, size_t top, float* out,
+                    uint64_t* bytes) {
   PlaneQuery query;
   query.k = top;
   PlaneStats stats;
   const size_t n = PlaneTop(pool, head_, x, 0, query, bounds_, list_, found_, kCapacity, &stats);
   const size_t low_row = head_.cols() / kQBlock * 12;
-  *bytes += head_.panels() * head_.high_bytes() + head_.rows() * sizeof(float) + stats.survivors * low_row;
+  *bytes += head_.panels() * head_.high_bytes() + head_.rows() * sizeof(float) +
+            stats.survivors * low_row;
   if (n == 0) return false;
   std::fill_n(out, head_.rows(), -std::numeric_limits<float>::infinity());
   for (size_t i = 0; i < n; ++i) out[found_[i].row] = found_[i].logit;

@@ -77,6 +77,7 @@ class StreamPlace final : public WeightPlace {
   const std::vector<bool> pinned_;
   std::vector<size_t> streamed_;                // the streamed parts in order
   std::vector<std::vector<PartPiece>> pieces_;  // [parts]
+  std::vector<bool> read_;                      // [parts], read at least once; the reader's own
   std::vector<File> files_;
   Buffer arena_, bounce_;
   std::vector<uint8_t*> resident_;  // [parts], null where streamed
@@ -85,7 +86,8 @@ class StreamPlace final : public WeightPlace {
   mutable std::mutex mutex_;
   std::condition_variable changed_;         // any of what follows
   size_t cursor_ = 0;                       // next of streamed_ to read
-  uint64_t reading_pass_ = 0, pass_ = 0;    // passes begun by reader and consumer
+  uint64_t pass_ = 0;                       // the consumer's pass, counted from 1
+  uint64_t reading_pass_ = 1;               // the pass that cursor_ belongs to
   size_t pass_parts_ = 1, next_parts_ = 0;  // parts of the consumer's pass, and of the one after it
   std::deque<Raw> raw_;
   std::array<bool, kBounces> bounce_free_{};
@@ -116,6 +118,7 @@ Status StreamPlace::Start(const GgufFile& file, Ledger& ledger) {
     files_.push_back(std::move(f));
   }
   resident_.assign(layout_.parts.size(), nullptr);
+  read_.assign(layout_.parts.size(), false);
   uint8_t* at = arena_.data();
   for (size_t i = 0; i < layout_.parts.size(); ++i) {
     pieces_.push_back(SplitPart(layout_.parts[i], kStreamBounce));
@@ -171,14 +174,18 @@ StreamPlace::Slot* StreamPlace::Find(size_t part, State state) {
 std::optional<size_t> StreamPlace::NextPart(Lock& lock) {
   for (;;) {
     if (stop_ || error_) return std::nullopt;
+    // The consumer may have begun the next pass before the reader saw the end of its own.
+    if (reading_pass_ < pass_) {
+      reading_pass_ = pass_;
+      cursor_ = 0;
+    }
     const bool ahead = reading_pass_ > pass_;
     const size_t parts = ahead ? std::min(next_parts_, layout_.first_head) : pass_parts_;
     if (cursor_ < streamed_.size() && streamed_[cursor_] < parts) return streamed_[cursor_++];
-    if (!ahead && pass_ != 0) {
+    if (!ahead) {
       cursor_ = 0;
       ++reading_pass_;
-      // Where every part has its slot, one load of each serves all passes.
-      if (!AllFit()) continue;
+      continue;
     }
     changed_.wait(lock);
   }
@@ -220,11 +227,11 @@ void StreamPlace::ReadLoop() {
     {
       Lock lock(mutex_);
       part = NextPart(lock);
-      if (part && AllFit() &&
-          (Find(*part, State::kReady) != nullptr || Find(*part, State::kInUse) != nullptr))
-        continue;
     }
     if (!part) return;
+    // Where every part has its slot, one load of each serves all passes.
+    if (AllFit() && read_[*part]) continue;
+    read_[*part] = true;
     for (const File& f : files_) {
       if (Status s = f.CheckUnchanged(); !s.ok()) return Fail(std::move(s).error());
     }

@@ -16,6 +16,7 @@ inline EngineOptions TinyOptions(const std::string& arch) {
   EngineOptions o;
   o.model_path = GoldenPath("tiny/" + arch + "/model.gguf");
   o.budget.bytes = 256 * kMiB;
+  o.base_bytes = 24 * kMiB;  // given, for plans that repeat
   o.context = 256;
   o.chunk = o.logit_rows = 64;
   o.threads = 2;

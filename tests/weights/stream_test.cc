@@ -105,6 +105,28 @@ TEST(Stream, TrafficOfAPassIsWhatIsNotPinned) {
             kPasses * streamed + options.slots);  // what was loaded ahead of a pass that never came
 }
 
+// A pass without the head must not find the head in its slots, however long the reader had.
+TEST(Stream, ReadsAheadTheLayersOnly) {
+  SNUG_NEED(Tiny());
+  const Opened o = Open(Tiny());
+  ThreadPool pool(1);
+  Ledger ledger(256 * kMiB);
+  auto resident = MakeResidentPlace(*o.file, o.layout, ledger, pool, nullptr);
+  const auto n = static_cast<uint32_t>(o.layout.parts.size() - 1);
+  for (uint32_t k = 1; k <= n; ++k) {
+    auto place = MakeStreamPlace(*o.file, o.layout, ledger, {k, 1, 0, {}});
+    ASSERT_TRUE(place.ok());
+    for (int pass = 0; pass < 4; ++pass) {
+      Pass(**place, **resident, o.layout, pass % 2 == 0);
+      uint64_t loads = 0;
+      while (loads != (*place)->stats().loads) {
+        loads = (*place)->stats().loads;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+    }
+  }
+}
+
 TEST(Stream, ImpossibleOptionsAreRefused) {
   SNUG_NEED(Tiny());
   const Opened o = Open(Tiny());
