@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -26,8 +27,9 @@ class ThreadPool {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
   void set_wait(Wait wait) { wait_.store(wait, std::memory_order_relaxed); }
 
-  // Calls fn(task, thread) for every task in [0, tasks), tasks handed out in order from a shared
-  // counter; returns when all are done. Allocates nothing. Not reentrant; fn must not throw.
+  // Calls fn(task, thread) for every task in [0, tasks); returns when all are done. Each thread
+  // takes a run of neighbouring tasks in order, then what others have left: neighbours read
+  // neighbouring memory. Allocates nothing. Not reentrant; fn must not throw.
   template <class F>
   void For(size_t tasks, F&& fn) {
     using Fn = std::remove_reference_t<F>;
@@ -42,14 +44,21 @@ class ThreadPool {
   void Work(int thread);
   void Drain(int thread);
 
+  struct alignas(64) Range {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+  };
+
   std::vector<std::thread> workers_;
+  std::unique_ptr<Range[]> ranges_;  // [threads]
   std::atomic<Wait> wait_{Wait::kSpin};
   Call call_ = nullptr;
   void* arg_ = nullptr;
-  size_t tasks_ = 0;
   alignas(64) std::atomic<uint32_t> epoch_{0};
-  alignas(64) std::atomic<size_t> next_{0};
   alignas(64) std::atomic<uint32_t> running_{0};
+  // Threads asleep on epoch_ and on running_: where there are none, waking costs no system call.
+  alignas(64) std::atomic<uint32_t> epoch_sleepers_{0};
+  alignas(64) std::atomic<uint32_t> running_sleepers_{0};
   std::atomic<bool> stop_{false};
 };
 

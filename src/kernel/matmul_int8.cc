@@ -157,7 +157,8 @@ static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t fir
   const size_t group =
       x.tokens <= kFewTokens ? 1 : std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
   alignas(64) float sums[kMaxGroup][kMaxTile * kPanelRows];
-  const uint8_t* const end = w.data + last * panel_bytes;
+  // Of the whole matrix: the task after this one is likely this thread's too.
+  const uint8_t* const end = w.data + w.panels() * panel_bytes;
   for (const uint8_t* p = w.data + first * panel_bytes;
        p < std::min(end, w.data + first * panel_bytes + kAhead); p += 64) {
     hwy::Prefetch(p);
