@@ -129,11 +129,11 @@ static void WalkTilesT(const AttentionArgs& args, const Block& b, uint32_t head,
     const uint8_t* keys = args.tiles[t] + head * key_bytes;
     const uint8_t* values = args.tiles[t] + args.kv_heads * key_bytes + head * value_bytes;
     const int64_t tile_pos = static_cast<int64_t>(t) * kTileTokens;
+    const uint8_t* page = args.tiles[t + 1 < last ? t + 1 : t];
+    const uint8_t* next_keys = page + head * key_bytes;
+    const uint8_t* next_values = page + args.kv_heads * key_bytes + head * value_bytes;
 #if SNUG_HAVE_BF16_DOT
     if (!UsesFloat(args)) {
-      const uint8_t* page = args.tiles[t + 1 < last ? t + 1 : t];
-      const uint8_t* next_keys = page + head * key_bytes;
-      const uint8_t* next_values = page + args.kv_heads * key_bytes + head * value_bytes;
       const uint8_t* k = DecodeKeys(args.key_type, keys, next_keys, args.head_dim, decoded);
       const uint8_t* v =
           DecodeValues(args.value_type, values, next_values, args.head_dim, decoded_values);
@@ -141,8 +141,9 @@ static void WalkTilesT(const AttentionArgs& args, const Block& b, uint32_t head,
       continue;
     }
 #endif
-    const uint8_t* k = DecodeFloats(args.key_type, keys, args.head_dim, false, decoded);
-    const uint8_t* v = DecodeFloats(args.value_type, values, args.head_dim, true, decoded_values);
+    const uint8_t* k = DecodeFloats<false>(args.key_type, keys, next_keys, args.head_dim, decoded);
+    const uint8_t* v =
+        DecodeFloats<true>(args.value_type, values, next_values, args.head_dim, decoded_values);
     TileBlock<FloatKernel>(b, k, v, tile_pos);
   }
 }

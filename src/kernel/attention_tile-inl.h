@@ -1,6 +1,6 @@
-// The inner kernels of attention: scores of up to six query rows against a tile of keys, the
-// softmax step, and the weighted sum of a tile of values; in bf16 pairs where the target has their
-// product, else in float32. Included once per target.
+// The inner kernels of attention: scores of up to six query rows against a tile of keys, and the
+// weighted sum of a tile of values; in bf16 pairs where the target has their product, else in
+// float32. Included once per target.
 #if defined(SNUG_KERNEL_ATTENTION_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SNUG_KERNEL_ATTENTION_TILE_INL_H
 #undef SNUG_KERNEL_ATTENTION_TILE_INL_H
@@ -10,6 +10,7 @@
 
 #include "format/dtype.h"
 #include "hwy/cache_control.h"
+#include "kernel/attention_decode-inl.h"
 #include "kernel/kv_layout.h"
 #include "kernel/math-inl.h"
 
@@ -32,7 +33,7 @@ struct FloatKernel {
   static HWY_INLINE void Scores(const float* HWY_RESTRICT q, size_t q_stride, const uint8_t* keys,
                                 size_t head_dim, float* HWY_RESTRICT scores) {
     const auto* k = reinterpret_cast<const float*>(keys);
-    constexpr size_t kV = kLanes * kVectors <= kTileTokens ? kVectors : kTileTokens / kLanes;
+    constexpr size_t kV = kLanes == 8 ? 2 : kVectors;  // of 16 registers
     for (size_t c = 0; c < kTileTokens; c += kV * kLanes) {
       VF acc[R][kV];
       for (size_t r = 0; r < R; ++r) {
@@ -289,38 +290,6 @@ static const uint8_t* DecodeValues(KvType type, const uint8_t* tile, const uint8
 }
 
 #endif  // SNUG_HAVE_BF16_DOT
-
-// A tile of keys (values) as float32.
-static const uint8_t* DecodeFloats(KvType type, const uint8_t* tile, size_t head_dim, bool values,
-                                   uint8_t* dst) {
-  if (type == KvType::kF32) return tile;
-  auto* out = reinterpret_cast<float*>(dst);
-  const size_t padded = PaddedDim(head_dim);
-  const bool quantized = type == KvType::kQ8_0 || type == KvType::kQ4_0;
-  const auto* words = reinterpret_cast<const uint16_t*>(tile);
-  const auto* scales = reinterpret_cast<const uint16_t*>(tile + ScaleOffset(type, padded));
-  for (size_t d = 0; d < head_dim; ++d) {
-    for (size_t s = 0; s < kTileTokens; ++s) {
-      const size_t at =
-          values ? ((s / 2) * padded + d) * 2 + s % 2 : ((d / 2) * kTileTokens + s) * 2 + d % 2;
-      float v;
-      if (quantized) {
-        const int code = type == KvType::kQ8_0 ? static_cast<int8_t>(tile[at])
-                                               : (tile[at / 2] >> (at % 2 * 4) & 15) - 8;
-        v = HalfToFloat(scales[d / kKvBlock * kTileTokens + s]) * static_cast<float>(code);
-      } else {
-        v = type == KvType::kF16 ? HalfToFloat(words[at]) : BFloatToFloat(words[at]);
-      }
-      out[values ? s * padded + d : d * kTileTokens + s] = v;
-    }
-  }
-  if (values && padded != head_dim) {
-    for (size_t s = 0; s < kTileTokens; ++s) {
-      for (size_t d = head_dim; d < padded; ++d) out[s * padded + d] = 0;
-    }
-  }
-  return dst;
-}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace snug

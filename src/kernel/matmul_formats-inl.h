@@ -47,8 +47,8 @@ static HWY_INLINE VF SignedByteToFloat(VU v) {
 }
 
 // Shared by all: kSubs sub-blocks per unit, in kBytes of body and kHeadBytes of head; weight =
-// scale * (u - 2^kShift), or scale * u - min; kHalves: two scales per 32 columns; kWide: u may
-// exceed 127.
+// scale * (u - 2^kShift), or scale * u - min; kHalves: two scales per 32 columns; kMaxWeight: the
+// largest u; kWide: it exceeds 127 (kShift is then 7).
 struct SimpleFormat {
   static constexpr size_t kSubs = 1, kHeadBytes = 32;
   static constexpr bool kMin = false, kHalves = false, kWide = false;
@@ -64,7 +64,7 @@ struct SimpleFormat {
 
 struct FormatQ8_0 : SimpleFormat {
   static constexpr size_t kBytes = 512;
-  static constexpr int kShift = 7;
+  static constexpr int kShift = 7, kMaxWeight = 255;
   static constexpr bool kWide = true;
   HWY_INLINE FormatQ8_0(const uint8_t* b, const uint8_t* h) : SimpleFormat(b, h) {}
   template <int K>
@@ -75,7 +75,7 @@ struct FormatQ8_0 : SimpleFormat {
 
 struct FormatQ4_0 : SimpleFormat {
   static constexpr size_t kBytes = 256;
-  static constexpr int kShift = 3;
+  static constexpr int kShift = 3, kMaxWeight = 15;
   HWY_INLINE FormatQ4_0(const uint8_t* b, const uint8_t* h) : SimpleFormat(b, h) {}
   template <int K>
   HWY_INLINE VU Quad() const {
@@ -86,7 +86,7 @@ struct FormatQ4_0 : SimpleFormat {
 // Word 0 holds the fifth bits: bit K of byte c is that of column 4 K + c.
 struct FormatQ5_0 : SimpleFormat {
   static constexpr size_t kBytes = 320;
-  static constexpr int kShift = 4;
+  static constexpr int kShift = 4, kMaxWeight = 31;
   HWY_INLINE FormatQ5_0(const uint8_t* b, const uint8_t* h)
       : SimpleFormat(b, h), fifth(LoadWord(b, 0)) {}
   template <int K>
@@ -141,6 +141,7 @@ struct KFormat {
 
 struct FormatQ4_K : KFormat {
   static constexpr size_t kBytes = 144 * 16;
+  static constexpr int kMaxWeight = 15;
   HWY_INLINE FormatQ4_K(const uint8_t* b, const uint8_t* h) : KFormat(b, h) {}
   HWY_INLINE void Seek(size_t j) { SeekTo(j, 4); }
   template <int K>
@@ -152,6 +153,7 @@ struct FormatQ4_K : KFormat {
 // Words 4-11 hold the fifth bits: bit J of a byte is that of sub-block J.
 struct FormatQ5_K : KFormat {
   static constexpr size_t kBytes = 176 * 16;
+  static constexpr int kMaxWeight = 31;
   HWY_INLINE FormatQ5_K(const uint8_t* b, const uint8_t* h) : KFormat(b, h) {}
   HWY_INLINE void Seek(size_t j) {
     SeekTo(j, 12);
@@ -169,7 +171,7 @@ struct FormatQ5_K : KFormat {
 // Words 0-31 low nibbles, 32-47 high bit pairs, 48-51 sixteen signed scales.
 struct FormatQ6_K {
   static constexpr size_t kSubs = 8, kHeadBytes = 32, kBytes = 208 * 16;
-  static constexpr int kShift = 5;
+  static constexpr int kShift = 5, kMaxWeight = 63;
   static constexpr bool kMin = false, kHalves = true, kWide = false;
   HWY_INLINE FormatQ6_K(const uint8_t* b, const uint8_t* h) : body(b) {
     const VF d = LoadHalves(h);

@@ -1,205 +1,144 @@
-// Products of quantized weights with int8 activations: for 16 rows (lanes) and a tile of tokens, 32
-// columns at a time as integer dot products, scaled and added in float32 in column order.
+// Products of quantized weights with int8 activations: the walk over panels, tokens and columns
+// around the inner tiles.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernel/matmul_int8.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.
-#include "hwy/cache_control.h"
-#include "kernel/compat-inl.h"
 #include "kernel/matmul.h"
-#include "kernel/matmul_formats-inl.h"
 #include "kernel/matmul_internal.h"
+#include "kernel/matmul_tile-inl.h"
 
 SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-// Registers: two per token (integer and float sums), a vector of weights, scales, masks; Q6_K's
-// shifts take more.
-inline constexpr size_t kMaxTile = kLanes == 16 ? 12 : 4;
+// From this many tokens on, where tiles are short, weights are unpacked once for all of them: so
+// many panels and columns at a time that they stay in a 32 KiB L1 beside a tile's activations.
+inline constexpr size_t kUnpackTokens = 12, kUnpackPanels = 2, kUnpackCols = 512;
+
+// One call's product: w's panels [first, last) for all tokens of x.
 template <class Format>
-inline constexpr size_t kTileOf = Format::kHalves ? std::min<size_t>(kMaxTile, 8) : kMaxTile;
-// Tokens of the next tile where `left` are left: 16 are better halved than split into 12 and 4.
-template <class Format>
-static size_t NextTile(size_t left) {
-  return left > kTileOf<Format> && left <= 16 ? std::min<size_t>(kMaxTile, 8)
-                                              : std::min(left, kTileOf<Format>);
-}
-// Bytes ahead of the weights in use that are asked of memory: hardware prefetching alone keeps up
-// with neither one token nor several.
-inline constexpr size_t kAhead = 8192;
+struct Product {
+  static constexpr size_t kUnitCols = kQBlock * Format::kSubs;
+  const PackedMatrix& w;
+  const Activations& x;
+  float* out;
+  size_t out_stride;
+  const size_t panel_bytes = PanelBytes(w.type, w.cols), head_bytes = HeadBytes(w.type, w.cols);
+  const size_t x_stride = x.cols / kQBlock;  // blocks
 
-// One sub-block of 32 columns for T tokens. x[g] is the block of tokens [4 g, 4 g + 4).
-template <class Format, int T>
-struct SubBlock {
-  static constexpr int kGroups = (T + 3) / 4;
-  const Format& format;
-  const XBlock* const (&x)[kGroups];
-  VF (&acc)[T];
-
-  // Weights [16 * Half, ...): all 32 columns, or 16 where each half has its scale.
-  template <int Half>
-  HWY_INLINE void Run() const {
-    VI dot[T];
-    HWY_UNROLL(12)
-    for (int t = 0; t < T; ++t) dot[t] = Start<Half>(*x[t / 4], t % 4);
-    Quads<Half * 4, Format::kHalves ? 4 : 8>(dot);
-    const VF scale = format.template Scale<Half>();
-    HWY_UNROLL(12)
-    for (int t = 0; t < T; ++t) {
-      const VF both = hn::Mul(scale, hn::Set(DF(), x[t / 4]->scale[t % 4]));
-      acc[t] = hn::MulAdd(hn::ConvertTo(DF(), dot[t]), both, acc[t]);
+  void Run(size_t first, size_t last) const {
+    if (kRowVectors > 1 && x.tokens >= kUnpackTokens) return RunUnpacked(first, last);
+    // Few tokens: each panel is read once from memory and again from L2. Many: their activations
+    // are what is read again, so several panels share them.
+    const size_t group =
+        x.tokens <= kFewTokens ? 1 : std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
+    // Of the whole matrix: the task after this one is likely this thread's too.
+    const uint8_t* const end = w.data + w.panels() * panel_bytes;
+    for (const uint8_t* p = w.data + first * panel_bytes;
+         p < std::min(end, w.data + first * panel_bytes + kAhead); p += 64) {
+      hwy::Prefetch(p);
     }
-    if constexpr (Format::kMin) {
-      const VF min = format.Min();
-      HWY_UNROLL(12)
-      for (int t = 0; t < T; ++t) {
-        acc[t] = hn::NegMulAdd(min, hn::Set(DF(), x[t / 4]->sum[t % 4]), acc[t]);
-      }
-    }
-  }
-  // The dot product of x with the weights' offset, negative: exact in integers.
-  template <int Half>
-  static HWY_INLINE VI Start(const XBlock& b, int slot) {
-    if constexpr (Format::kShift == 0) return hn::Zero(DI());
-    if constexpr (Format::kShift != 0) {
-      VI sum = hn::Set(DI(), Format::kHalves ? b.neg_half[slot] : b.neg[slot]);
-      if constexpr (Half == 1) sum = hn::Sub(hn::Set(DI(), b.neg[slot]), sum);
-      return hn::ShiftLeft<Format::kShift>(sum);
-    }
-  }
-  template <int K, int N>
-  HWY_INLINE void Quads(VI (&dot)[T]) const {
-    if constexpr (N > 0) {
-      const VU w = format.template Quad<K>();
-      HWY_UNROLL(12)
-      for (int t = 0; t < T; ++t) {
-        dot[t] = QuadDotBroadcast<Format::kWide>(dot[t], w, x[t / 4]->q[t % 4] + 4 * K);
-      }
-      Quads<K + 1, N - 1>(dot);
-    }
-  }
-};
-
-// What a tile reads and adds to: `units` units of one panel, at this target's lanes.
-struct Operands {
-  const uint8_t *body, *head;
-  const XBlock* x;
-  size_t x_stride;  // blocks from four tokens to the next four
-  size_t units;
-  const uint8_t*
-      limit;    // end of the weights that will be read from memory; null where they are in a cache
-  float* sums;  // [T, 16]
-};
-
-template <class Format, int T>
-static HWY_NOINLINE void Tile(const Operands& o) {
-  constexpr int kGroups = (T + 3) / 4;
-  const XBlock* x[kGroups];
-  for (int g = 0; g < kGroups; ++g) x[g] = o.x + g * o.x_stride;
-  VF acc[T];
-  HWY_UNROLL(12)
-  for (int t = 0; t < T; ++t) acc[t] = hn::LoadU(DF(), o.sums + t * kPanelRows);
-  const uint8_t *body = o.body, *head = o.head;
-  for (size_t u = 0; u < o.units; ++u) {
-    Format format(body, head);
-    for (size_t j = 0; j < Format::kSubs; ++j) {
-      constexpr size_t kStep = Format::kBytes / Format::kSubs;
-      if (const uint8_t* next = body + kAhead + j * kStep; next < o.limit) {
-        for (size_t i = 0; i < kStep; i += 64) hwy::Prefetch(next + i);
-      }
-      format.Seek(j);
-      Unroll<0, Format::kHalves ? 2 : 1>(SubBlock<Format, T>{format, x, acc});
-      for (int g = 0; g < kGroups; ++g) ++x[g];
-    }
-    body += Format::kBytes;
-    head += Format::kHeadBytes;
-  }
-  HWY_UNROLL(12)
-  for (int t = 0; t < T; ++t) hn::StoreU(acc[t], DF(), o.sums + t * kPanelRows);
-}
-
-// Tiles of `tokens` tokens in sizes that are instantiated: surplus slots of a last block are
-// computed and dropped.
-template <class Format>
-static void AnyTile(size_t tokens, const Operands& o) {
-  if constexpr (kTileOf < Format >> 8) {
-    if (tokens > 8) return Tile<Format, 12>(o);
-  }
-  if constexpr (kTileOf < Format >> 4) {
-    if (tokens > 4) return Tile<Format, 8>(o);
-  }
-  if (tokens > 2) return Tile<Format, 4>(o);
-  if (tokens == 2) return Tile<Format, 2>(o);
-  Tile<Format, 1>(o);
-}
-
-template <class Format>
-static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t first, size_t last,
-                         float* out, size_t out_stride) {
-  constexpr size_t kUnitCols = kQBlock * Format::kSubs;
-  const size_t units = w.cols / kUnitCols;
-  const size_t panel_bytes = PanelBytes(w.type, w.cols);
-  const size_t head_bytes = HeadBytes(w.type, w.cols);
-  const size_t x_stride = x.cols / kQBlock;
-  // Adds units [unit, unit + n) of a panel to sums [tokens, 16].
-  const auto tile = [&](size_t panel, size_t tokens, const XBlock* blocks, size_t unit, size_t n,
-                        const uint8_t* limit, float* sums) {
-    const uint8_t* p = w.data + panel * panel_bytes;
-    for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-      AnyTile<Format>(tokens, {p + head_bytes + unit * Format::kBytes + 4 * lane,
-                               p + unit * Format::kHeadBytes + 2 * lane, blocks, x_stride, n, limit,
-                               sums + lane});
-    }
-  };
-  // Few tokens: each panel is read once from memory and again from L2. Many: their activations are
-  // what is read again, so several panels share them.
-  const size_t group =
-      x.tokens <= kFewTokens ? 1 : std::clamp<size_t>(kGroupBytes / panel_bytes, 1, kMaxGroup);
-  alignas(64) float sums[kMaxGroup][kMaxTile * kPanelRows];
-  // Of the whole matrix: the task after this one is likely this thread's too.
-  const uint8_t* const end = w.data + w.panels() * panel_bytes;
-  for (const uint8_t* p = w.data + first * panel_bytes;
-       p < std::min(end, w.data + first * panel_bytes + kAhead); p += 64) {
-    hwy::Prefetch(p);
-  }
-  for (size_t p = first; p < last; p += group) {
-    const size_t n = std::min(group, last - p);
-    for (size_t t = 0, tokens; t < x.tokens; t += tokens) {
-      tokens = NextTile<Format>(x.tokens - t);
-      const XBlock* blocks = x.blocks + t / 4 * x_stride;
-      std::memset(sums, 0, n * sizeof(sums[0]));
-      for (size_t i = 0; i < n; ++i)
-        tile(p + i, tokens, blocks, 0, units, t == 0 ? end : nullptr, sums[i]);
-      for (size_t i = 0; i < n; ++i) {
-        const size_t row = (p + i) * kPanelRows, rows = std::min<size_t>(kPanelRows, w.rows - row);
-        for (size_t k = 0; k < tokens; ++k) {
-          std::memcpy(out + (t + k) * out_stride + row, sums[i] + k * kPanelRows,
-                      rows * sizeof(float));
+    for (size_t p = first; p < last; p += group) {
+      const size_t n = std::min(group, last - p);
+      for (size_t t = 0, tokens; t < x.tokens; t += tokens) {
+        tokens = NextTile<Format>(x.tokens - t);
+        const XBlock* blocks = x.blocks + t / 4 * x_stride;
+        for (size_t i = p; i < p + n; ++i) {
+          alignas(64) float sums[kMaxTile * kPanelRows] = {};
+          PanelTile(i, tokens, blocks, 0, w.cols, t == 0 ? end : nullptr, sums);
+          Copy(sums, kPanelRows, out + t * out_stride + i * kPanelRows, out_stride, tokens,
+               Rows(i));
         }
       }
+      for (size_t i = p; i < p + n; ++i) AddLow(i);
     }
+  }
+
+  // As above, a few panels and columns at a time, unpacked once for all tokens.
+  void RunUnpacked(size_t first, size_t last) const {
+    using Reader = Unpacked<Format>;
+    constexpr size_t kSubs = kUnpackCols / kQBlock;
+    alignas(64) uint8_t bodies[kUnpackPanels][kSubs * Reader::kBytes];
+    alignas(64) uint8_t heads[kUnpackPanels][kSubs * Reader::kHeadBytes];
+    for (size_t p = first; p < last; p += kUnpackPanels) {
+      const size_t n = std::min(kUnpackPanels, last - p);
+      for (size_t c = 0; c < w.cols; c += kUnpackCols) {
+        const size_t cols = std::min<size_t>(kUnpackCols, w.cols - c), unit = c / kUnitCols;
+        for (size_t i = 0; i < n; ++i) {
+          const uint8_t* panel = w.data + (p + i) * panel_bytes;
+          Unpack<Format>(panel + head_bytes + unit * Format::kBytes,
+                         panel + unit * Format::kHeadBytes, cols / kUnitCols, bodies[i], heads[i]);
+        }
+        for (size_t t = 0; t < x.tokens; t += kMaxTile) {
+          const size_t tokens = std::min<size_t>(kMaxTile, x.tokens - t);
+          const XBlock* blocks = x.blocks + t / 4 * x_stride + c / kQBlock;
+          for (size_t i = 0; i < n; ++i) {
+            float* y = out + t * out_stride + (p + i) * kPanelRows;
+            const size_t rows = Rows(p + i);
+            const bool whole = tokens == kMaxTile && rows == kPanelRows;
+            alignas(64) float part[kMaxTile * kPanelRows] = {};
+            if (whole && c == 0) Zero(y);
+            if (!whole && c != 0) Copy(y, out_stride, part, kPanelRows, tokens, rows);
+            AnyTile<Reader>(tokens, {bodies[i], heads[i], blocks, x_stride, cols / kQBlock, nullptr,
+                                     whole ? y : part, whole ? out_stride : kPanelRows});
+            if (!whole) Copy(part, kPanelRows, y, out_stride, tokens, rows);
+          }
+        }
+      }
+      for (size_t i = p; i < p + n; ++i) AddLow(i);
+    }
+  }
+
+  // Adds the low rows of the tokens that count as two.
+  void AddLow(size_t panel) const {
     for (size_t e = 0; e < x.n_extra; e += 4) {
       const size_t lows = std::min<size_t>(4, x.n_extra - e);
-      std::memset(sums, 0, n * sizeof(sums[0]));
+      alignas(64) float sums[4 * kPanelRows] = {};
       XBlock low[kLowCols / kQBlock];
       for (size_t c = 0; c < w.cols; c += kLowCols) {
         const size_t cols = std::min<size_t>(kLowCols, w.cols - c);
         for (size_t k = 0; k < lows; ++k) QuantizeLow(x, x.extra[e + k], c, cols, k, low);
-        for (size_t i = 0; i < n; ++i) {
-          tile(p + i, lows, low, c / kUnitCols, cols / kUnitCols, nullptr, sums[i]);
-        }
+        PanelTile(panel, lows, low, c, cols, nullptr, sums);
       }
-      for (size_t i = 0; i < n; ++i) {
-        const size_t row = (p + i) * kPanelRows;
-        const size_t rows = std::min<size_t>(kPanelRows, w.rows - row);
-        for (size_t k = 0; k < lows; ++k) {
-          float* y = out + x.extra[e + k] * out_stride + row;
-          for (size_t r = 0; r < rows; ++r) y[r] += sums[i][k * kPanelRows + r];
-        }
+      for (size_t k = 0; k < lows; ++k) {
+        float* y = out + x.extra[e + k] * out_stride + panel * kPanelRows;
+        for (size_t r = 0; r < Rows(panel); ++r) y[r] += sums[k * kPanelRows + r];
       }
     }
   }
+
+  // Adds columns [first, first + cols) of a panel to sums [tokens, 16].
+  void PanelTile(size_t panel, size_t tokens, const XBlock* blocks, size_t first, size_t cols,
+                 const uint8_t* limit, float* sums) const {
+    const uint8_t* p = w.data + panel * panel_bytes;
+    const size_t unit = first / kUnitCols;
+    for (size_t lane = 0; lane < kPanelRows; lane += kTileRows) {
+      AnyTile<Format>(tokens, {p + head_bytes + unit * Format::kBytes + 4 * lane,
+                               p + unit * Format::kHeadBytes + 2 * lane, blocks, x_stride,
+                               cols / kUnitCols, limit, sums + lane});
+    }
+  }
+  size_t Rows(size_t panel) const {
+    return std::min<size_t>(kPanelRows, w.rows - panel * kPanelRows);
+  }
+  void Zero(float* y) const {
+    for (size_t k = 0; k < kMaxTile; ++k) {
+      std::memset(y + k * out_stride, 0, kPanelRows * sizeof(float));
+    }
+  }
+  static void Copy(const float* from, size_t from_stride, float* to, size_t to_stride,
+                   size_t tokens, size_t rows) {
+    for (size_t k = 0; k < tokens; ++k) {
+      std::memcpy(to + k * to_stride, from + k * from_stride, rows * sizeof(float));
+    }
+  }
+};
+
+template <class Format>
+static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t first, size_t last,
+                         float* out, size_t out_stride) {
+  Product<Format>{w, x, out, out_stride}.Run(first, last);
 }
 
 void MatMulInt8(const PackedMatrix& w, const Activations& x, size_t first, size_t last, float* out,

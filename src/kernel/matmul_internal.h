@@ -33,9 +33,9 @@ size_t HeadBytes(DType type, size_t cols);
 // Weights of a task of a small matrix: some microseconds of reading, which hide the wait for its
 // first lines.
 inline constexpr size_t kTaskBytes = size_t{96} << 10;
-// Panels that the tiles of more than kFewTokens tokens go over together: half of a 1 MiB L2.
+// Panels that the tiles of more than kFewTokens tokens go over together: half of a 512 KiB L2.
 inline constexpr size_t kFewTokens = 64;
-inline constexpr size_t kGroupBytes = size_t{512} << 10;
+inline constexpr size_t kGroupBytes = size_t{256} << 10;
 inline constexpr size_t kMaxGroup = 16;
 // Columns of an outlier token's low row that are quantized at a time.
 inline constexpr size_t kLowCols = 1024;
