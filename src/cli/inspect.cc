@@ -9,25 +9,25 @@ namespace snug::cli {
 namespace {
 
 Status Inspect(const std::string& path, bool tensors, bool json) {
-  SNUG_ASSIGN(const GgufFile file, GgufFile::Open(path));
+  SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(path));
   std::map<std::string, std::pair<uint64_t, uint64_t>> types;  // count, bytes
-  for (const TensorInfo& t : file.tensors()) {
+  for (const TensorInfo& t : file->tensors()) {
     auto& [count, bytes] = types[std::string(Info(t.type).name)];
     ++count;
     bytes += t.bytes;
   }
   if (json) {
     Json out = {{"path", path},
-                {"version", file.version()},
-                {"bytes", file.file_bytes()},
+                {"format", file->format()},
+                {"bytes", file->file_bytes()},
                 {"metadata", Json::object()},
                 {"types", Json::object()}};
-    for (const auto& k : file.Describe(4096)) out["metadata"][k.key] = k.value;
+    for (const auto& k : file->Describe(4096)) out["metadata"][k.key] = k.value;
     for (const auto& [name, n] : types)
       out["types"][name] = {{"tensors", n.first}, {"bytes", n.second}};
     if (tensors) {
       out["tensors"] = Json::array();
-      for (const TensorInfo& t : file.tensors()) {
+      for (const TensorInfo& t : file->tensors()) {
         out["tensors"].push_back({{"name", t.name},
                                   {"type", Info(t.type).name},
                                   {"rows", t.rows()},
@@ -38,13 +38,14 @@ Status Inspect(const std::string& path, bool tensors, bool json) {
     fmt::print("{}\n", DumpJson(out));
     return {};
   }
-  fmt::print("{}: GGUF v{}, {}, {} tensors\n", path, file.version(), FormatBytes(file.file_bytes()),
-             file.tensors().size());
-  for (const auto& k : file.Describe(80)) fmt::print("  {:<48} {:<7} {}\n", k.key, k.type, k.value);
+  fmt::print("{}: {}, {}, {} tensors\n", path, file->format(), FormatBytes(file->file_bytes()),
+             file->tensors().size());
+  for (const auto& k : file->Describe(80))
+    fmt::print("  {:<48} {:<7} {}\n", k.key, k.type, k.value);
   for (const auto& [name, n] : types)
     fmt::print("  {:<6} {:>5} tensors {:>11}\n", name, n.first, FormatBytes(n.second));
   if (tensors) {
-    for (const TensorInfo& t : file.tensors()) {
+    for (const TensorInfo& t : file->tensors()) {
       fmt::print("  {:<40} {:<5} {} x {}\n", t.name, Info(t.type).name, t.rows(), t.cols());
     }
   }

@@ -12,10 +12,10 @@ struct Args {
 };
 
 Status Tokenize(const Args& a) {
-  SNUG_ASSIGN(const GgufFile file, GgufFile::Open(a.model));
-  SNUG_ASSIGN(const uint64_t bytes, Tokenizer::PlannedBytes(file));
+  SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(a.model));
+  SNUG_ASSIGN(const uint64_t bytes, Tokenizer::PlannedBytes(*file));
   Ledger ledger(bytes);
-  SNUG_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(file, ledger));
+  SNUG_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(*file, ledger));
   SNUG_ASSIGN(const std::string text, ReadText(a.file));
   std::vector<Token> tokens;
   if (!a.decode) {

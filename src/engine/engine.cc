@@ -21,8 +21,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
 }
 
 Status Engine::Load() {
-  SNUG_ASSIGN(GgufFile file, GgufFile::Open(options_.model_path));
-  file_ = std::make_unique<GgufFile>(std::move(file));
+  SNUG_ASSIGN(file_, ModelFile::Open(options_.model_path));
   SNUG_ASSIGN(model_, Model::Open(*file_));
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));

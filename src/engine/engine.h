@@ -15,7 +15,7 @@
 #include "base/threads.h"
 #include "engine/planner.h"
 #include "engine/split_head.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "kernel/attention.h"
 #include "kv/cache.h"
 #include "model/blocks.h"
@@ -46,7 +46,7 @@ class Engine {
   ~Engine();
 
   const ModelConfig& config() const { return model_->config(); }
-  const GgufFile& file() const { return *file_; }
+  const ModelFile& file() const { return *file_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const EngineOptions& options() const { return options_; }
   const MemoryPlan& plan() const { return plan_; }
@@ -98,7 +98,7 @@ class Engine {
   std::unique_ptr<Ledger> ledger_;
   Reservation base_;
   std::unique_ptr<ThreadPool> pool_;
-  std::unique_ptr<GgufFile> file_;
+  std::unique_ptr<ModelFile> file_;
   std::unique_ptr<Model> model_;
   WeightLayout layout_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -31,7 +31,7 @@ uint64_t Sum(const Owners& o) {
 }
 
 struct Context {
-  const GgufFile& file;
+  const ModelFile& file;
   const Model& model;
   const WeightLayout& layout;
   const EngineOptions& options;
@@ -242,7 +242,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   return kv;
 }
 
-Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const WeightLayout& layout,
+Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options) {
   const ModelConfig& c = model.config();
   if (options.context < 1 || options.sequences < 1) {
@@ -316,10 +316,10 @@ void PredictSpeed(const EngineOptions& options, MemoryPlan& plan) {
 }
 
 Result<MemoryPlan> PlanFile(const EngineOptions& options) {
-  SNUG_ASSIGN(const GgufFile file, GgufFile::Open(options.model_path));
-  SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(file));
-  SNUG_ASSIGN(const WeightLayout layout, MakeLayout(file, *model));
-  return MakePlan(file, *model, layout, options);
+  SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(options.model_path));
+  SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(*file));
+  SNUG_ASSIGN(const WeightLayout layout, MakeLayout(*file, *model));
+  return MakePlan(*file, *model, layout, options);
 }
 
 }  // namespace snug

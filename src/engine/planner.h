@@ -11,7 +11,7 @@
 #include "base/ledger.h"
 #include "base/machine.h"
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "kernel/attention.h"
 #include "kv/cache.h"
 #include "model/model.h"
@@ -86,7 +86,7 @@ struct MemoryPlan {
 KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, uint32_t chunk);
 // Plans a run. Errors are those of options that no budget can serve (context 0, unsupported types).
 // Not fitting is not an error here: see MemoryPlan::fits.
-Result<MemoryPlan> MakePlan(const GgufFile& file, const Model& model, const WeightLayout& layout,
+Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options);
 // Fills the predictions from options.rates; MakePlan does so too.
 void PredictSpeed(const EngineOptions& options, MemoryPlan& plan);

@@ -29,7 +29,7 @@ uint64_t SplitHead::ScratchBytes(uint64_t rows) {
                           Pages::kNormal);
 }
 
-Result<std::unique_ptr<SplitHead>> SplitHead::Load(const GgufFile& file,
+Result<std::unique_ptr<SplitHead>> SplitHead::Load(const ModelFile& file,
                                                    std::span<const Part> parts, Ledger& ledger,
                                                    ThreadPool& pool) {
   auto h = std::make_unique<SplitHead>();

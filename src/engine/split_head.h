@@ -9,7 +9,7 @@
 #include "base/ledger.h"
 #include "base/status.h"
 #include "base/threads.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "kernel/plane_head.h"
 #include "weights/layout.h"
 
@@ -25,7 +25,7 @@ class SplitHead {
   static uint64_t ScratchBytes(uint64_t rows);
 
   // Reads the head's parts (row blocks, in order) into planes.
-  static Result<std::unique_ptr<SplitHead>> Load(const GgufFile& file, std::span<const Part> parts,
+  static Result<std::unique_ptr<SplitHead>> Load(const ModelFile& file, std::span<const Part> parts,
                                                  Ledger& ledger, ThreadPool& pool);
 
   void UnpackRow(size_t row, float* dst) const { head_.UnpackRow(row, dst); }

@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 
-#include "format/gguf_value.h"
+#include "format/gguf.h"
 
 namespace snug {
 namespace {
@@ -134,23 +133,21 @@ class GgufParser {
     SNUG_ASSIGN(const std::string key, String(kMaxKey, "key"));
     if (key.empty()) return Bad("an empty key");
     SNUG_ASSIGN(const GgufType type, Type(key));
-    auto value = std::make_shared<GgufFile::Value>();
-    value->type = type;
+    GgufFile::Value value;
+    value.type = type;
     if (type == GgufType::kString) {
-      SNUG_ASSIGN(value->text, String(kMaxString, "string value"));
+      SNUG_ASSIGN(value.text, String(kMaxString, "string value"));
     } else if (type == GgufType::kArray) {
-      SNUG_TRY(Array(key, &value->array));
+      SNUG_TRY(Array(key, &value.array));
     } else {
-      SNUG_TRY(Scalar(key, type, &value->bits));
+      SNUG_TRY(Scalar(key, type, &value.bits));
     }
     // Split files after the first repeat keys; the first file's stand.
     if (index_ != 0) {
-      if (key == "split.no") split_no_ = value->bits;
+      if (key == "split.no") split_no_ = value.bits;
       return {};
     }
-    if (!out_.values_.emplace(key, std::move(value)).second)
-      return Bad("key '{}' appears twice", key);
-    out_.key_order_.push_back(key);
+    if (!out_.AddValue(key, std::move(value))) return Bad("key '{}' appears twice", key);
     return {};
   }
 
@@ -207,8 +204,7 @@ class GgufParser {
   }
 
   Status Alignment() {
-    const auto it = out_.values_.find("general.alignment");
-    if (it == out_.values_.end()) return {};
+    if (!out_.Has("general.alignment")) return {};
     alignment_ = out_.GetUint("general.alignment").value_or(0);
     if (!std::has_single_bit(alignment_) || alignment_ > kMaxAlignment) {
       return Bad("general.alignment is {}, not a power of two up to {}", alignment_, kMaxAlignment);
@@ -245,9 +241,8 @@ class GgufParser {
     if (t.offset % alignment_ != 0)
       return Bad("tensor '{}' at offset {} is not aligned to {}", t.name, t.offset, alignment_);
     t.file = index_;
-    if (!out_.by_name_.emplace(t.name, out_.tensors_.size()).second)
-      return Bad("tensor '{}' appears twice", t.name);
-    out_.tensors_.push_back(std::move(t));
+    const std::string name = t.name;
+    if (!out_.AddTensor(std::move(t))) return Bad("tensor '{}' appears twice", name);
     return {};
   }
 

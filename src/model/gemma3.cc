@@ -56,7 +56,7 @@ class Gemma3 final : public Model {
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> OpenGemma3(const GgufFile& file) {
+Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
   const std::string prefix = c.arch + ".";
   c.activation = Activation::kGeluTanh;

@@ -22,7 +22,7 @@ void Append(Part& part, const TensorInfo& info, uint32_t first_row, uint32_t row
   part.tensors.push_back(t);
 }
 
-Result<const TensorInfo*> Find(const GgufFile& file, const std::string& name, uint64_t rows,
+Result<const TensorInfo*> Find(const ModelFile& file, const std::string& name, uint64_t rows,
                                uint64_t cols) {
   const TensorInfo* info = file.Find(name);
   if (info == nullptr) {
@@ -63,7 +63,7 @@ bool IsFloat(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DTyp
 
 }  // namespace
 
-Result<WeightLayout> MakeLayout(const GgufFile& file, const Model& model) {
+Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model) {
   const ModelConfig& c = model.config();
   WeightLayout layout;
   Part globals{"globals", {}, 0, 0};

@@ -44,7 +44,7 @@ class Llama final : public Model {
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> OpenLlama(const GgufFile& file) {
+Result<std::unique_ptr<Model>> OpenLlama(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
   c.rope.interleaved = true;
   c.local_rope = c.rope;

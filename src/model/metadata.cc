@@ -10,20 +10,20 @@ namespace {
 // Bounds far above any published model and far below where products of two of them overflow.
 constexpr uint64_t kMaxLayers = 4096, kMaxDim = 1 << 20, kMaxHeads = 1 << 12, kMaxVocab = 1 << 24;
 
-Error Bad(const GgufFile& file, const std::string& key, uint64_t value, uint64_t max) {
+Error Bad(const ModelFile& file, const std::string& key, uint64_t value, uint64_t max) {
   return MakeError(Code::kBadFile,
                    fmt::format("{}: {} = {} is outside 1 .. {}", file.path(), key, value, max),
                    "the file is damaged or not a decoder-only language model",
                    {{"key", key}, {"value", std::to_string(value)}});
 }
 
-Result<uint32_t> Bounded(const GgufFile& file, const std::string& key, uint64_t max) {
+Result<uint32_t> Bounded(const ModelFile& file, const std::string& key, uint64_t max) {
   SNUG_ASSIGN(const uint64_t value, file.NeedUint(key));
   if (value < 1 || value > max) return Bad(file, key, value, max);
   return static_cast<uint32_t>(value);
 }
 
-Result<uint32_t> BoundedOr(const GgufFile& file, const std::string& key, uint64_t max,
+Result<uint32_t> BoundedOr(const ModelFile& file, const std::string& key, uint64_t max,
                            uint64_t fallback) {
   if (!file.Has(key)) {
     if (fallback < 1 || fallback > max) return Bad(file, key, fallback, max);
@@ -32,7 +32,7 @@ Result<uint32_t> BoundedOr(const GgufFile& file, const std::string& key, uint64_
   return Bounded(file, key, max);
 }
 
-Result<float> Positive(const GgufFile& file, const std::string& key, double fallback) {
+Result<float> Positive(const ModelFile& file, const std::string& key, double fallback) {
   const double value = file.GetFloat(key).value_or(fallback);
   if (!std::isfinite(value) || value <= 0) {
     return MakeError(Code::kBadFile,
@@ -41,7 +41,7 @@ Result<float> Positive(const GgufFile& file, const std::string& key, double fall
   return static_cast<float>(value);
 }
 
-Result<RopeConfig> ReadRope(const GgufFile& file, const std::string& arch, uint32_t head_dim) {
+Result<RopeConfig> ReadRope(const ModelFile& file, const std::string& arch, uint32_t head_dim) {
   RopeConfig rope;
   const std::string prefix = arch + ".rope.";
   SNUG_ASSIGN(rope.dim, BoundedOr(file, prefix + "dimension_count", head_dim, head_dim));
@@ -75,7 +75,7 @@ Result<RopeConfig> ReadRope(const GgufFile& file, const std::string& arch, uint3
 
 }  // namespace
 
-Result<ModelConfig> ReadCommonConfig(const GgufFile& file) {
+Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
   ModelConfig c;
   SNUG_ASSIGN(c.arch, file.NeedString("general.architecture"));
   c.name = file.GetString("general.name").value_or(c.arch);

@@ -3,13 +3,13 @@
 #pragma once
 
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "model/config.h"
 
 namespace snug {
 
 // Fills everything but what an architecture decides for itself (activation, windows, scales,
 // interleaving).
-Result<ModelConfig> ReadCommonConfig(const GgufFile& file);
+Result<ModelConfig> ReadCommonConfig(const ModelFile& file);
 
 }  // namespace snug

@@ -10,7 +10,7 @@ namespace {
 
 struct Architecture {
   std::string_view name;
-  Result<std::unique_ptr<Model>> (*open)(const GgufFile&);
+  Result<std::unique_ptr<Model>> (*open)(const ModelFile&);
 };
 constexpr Architecture kArchitectures[] = {
     {"gemma3", OpenGemma3},
@@ -26,7 +26,7 @@ std::vector<std::string_view> Model::Architectures() {
   return names;
 }
 
-Result<std::unique_ptr<Model>> Model::Open(const GgufFile& file) {
+Result<std::unique_ptr<Model>> Model::Open(const ModelFile& file) {
   SNUG_ASSIGN(const std::string arch, file.NeedString("general.architecture"));
   for (const Architecture& a : kArchitectures) {
     if (a.name == arch) return a.open(file);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "kernel/matmul.h"
 #include "model/config.h"
 #include "weights/layout.h"
@@ -59,7 +59,7 @@ class Model {
   virtual ~Model() = default;
   // Picks the architecture by general.architecture and reads its hyper-parameters. kBadFile for
   // unknown architectures (naming those known) and inconsistent metadata.
-  static Result<std::unique_ptr<Model>> Open(const GgufFile& file);
+  static Result<std::unique_ptr<Model>> Open(const ModelFile& file);
   static std::vector<std::string_view> Architectures();
 
   const ModelConfig& config() const { return config_; }
@@ -73,7 +73,7 @@ class Model {
 };
 
 // The layout of the model's weights in parts. kBadFile naming missing or misshapen tensors.
-Result<WeightLayout> MakeLayout(const GgufFile& file, const Model& model);
+Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model);
 // Views of the tensors of a layer's part at `base`.
 LayerWeights ViewLayer(const Part& part, const uint8_t* base);
 

@@ -46,7 +46,7 @@ class Qwen2 final : public Model {
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> OpenQwen2(const GgufFile& file) {
+Result<std::unique_ptr<Model>> OpenQwen2(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
   return std::unique_ptr<Model>(std::make_unique<Qwen2>(std::move(c)));
 }

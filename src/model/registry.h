@@ -7,8 +7,8 @@
 
 namespace snug {
 
-Result<std::unique_ptr<Model>> OpenGemma3(const GgufFile& file);
-Result<std::unique_ptr<Model>> OpenLlama(const GgufFile& file);
-Result<std::unique_ptr<Model>> OpenQwen2(const GgufFile& file);
+Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file);
+Result<std::unique_ptr<Model>> OpenLlama(const ModelFile& file);
+Result<std::unique_ptr<Model>> OpenQwen2(const ModelFile& file);
 
 }  // namespace snug

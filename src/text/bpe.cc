@@ -47,7 +47,7 @@ class BpeTokenizer : public VocabTokenizer {
   BpeTokenizer(Vocabulary vocab, PreTokenizer pre)
       : VocabTokenizer(std::move(vocab)), pre_(pre), whole_words_(pre == PreTokenizer::kLlama3) {}
 
-  Status Init(const GgufFile& file) {
+  Status Init(const ModelFile& file) {
     SNUG_TRY(ReadSpecial(file, false));
     for (int byte = 0; byte < 256; ++byte) {
       std::string name;
@@ -145,7 +145,7 @@ class BpeTokenizer : public VocabTokenizer {
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> LoadBpe(const GgufFile& file, Vocabulary vocab,
+Result<std::unique_ptr<Tokenizer>> LoadBpe(const ModelFile& file, Vocabulary vocab,
                                            PreTokenizer pre) {
   auto tokenizer = std::make_unique<BpeTokenizer>(std::move(vocab), pre);
   SNUG_TRY(tokenizer->Init(file));

@@ -8,7 +8,7 @@ namespace snug {
 
 // Errors: kBadFile for special ids outside the vocabulary, and for a vocabulary without a token for
 // a byte that valid UTF-8 can hold.
-Result<std::unique_ptr<Tokenizer>> LoadBpe(const GgufFile& file, Vocabulary vocab,
+Result<std::unique_ptr<Tokenizer>> LoadBpe(const ModelFile& file, Vocabulary vocab,
                                            PreTokenizer pre);
 
 }  // namespace snug

@@ -38,7 +38,7 @@ class SpmTokenizer : public VocabTokenizer {
  public:
   explicit SpmTokenizer(Vocabulary vocab) : VocabTokenizer(std::move(vocab)) {}
 
-  Status Init(const GgufFile& file) {
+  Status Init(const ModelFile& file) {
     SNUG_TRY(ReadSpecial(file, true));
     add_space_prefix_ = file.GetBool("tokenizer.ggml.add_space_prefix").value_or(true);
     bytes_.fill(-1);
@@ -180,7 +180,7 @@ class SpmTokenizer : public VocabTokenizer {
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> LoadSpm(const GgufFile& file, Vocabulary vocab) {
+Result<std::unique_ptr<Tokenizer>> LoadSpm(const ModelFile& file, Vocabulary vocab) {
   auto tokenizer = std::make_unique<SpmTokenizer>(std::move(vocab));
   SNUG_TRY(tokenizer->Init(file));
   return std::unique_ptr<Tokenizer>(std::move(tokenizer));

@@ -7,6 +7,6 @@ namespace snug {
 
 // Errors: kBadFile for special ids outside the vocabulary, and for a vocabulary that has neither
 // byte tokens nor an unknown token to write other characters with.
-Result<std::unique_ptr<Tokenizer>> LoadSpm(const GgufFile& file, Vocabulary vocab);
+Result<std::unique_ptr<Tokenizer>> LoadSpm(const ModelFile& file, Vocabulary vocab);
 
 }  // namespace snug

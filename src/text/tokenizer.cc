@@ -21,7 +21,7 @@ struct Choice {
   PreTokenizer pre = PreTokenizer::kGpt2;
 };
 
-Result<Choice> Choose(const GgufFile& file) {
+Result<Choice> Choose(const ModelFile& file) {
   constexpr char kModel[] = "tokenizer.ggml.model", kPre[] = "tokenizer.ggml.pre";
   SNUG_ASSIGN(const std::string model, file.NeedString(kModel));
   if (model == "llama") return Choice{};
@@ -45,12 +45,12 @@ Result<Choice> Choose(const GgufFile& file) {
 
 }  // namespace
 
-Result<uint64_t> Tokenizer::PlannedBytes(const GgufFile& file) {
+Result<uint64_t> Tokenizer::PlannedBytes(const ModelFile& file) {
   SNUG_ASSIGN(const Choice choice, Choose(file));
   return Vocabulary::PlannedBytes(file, choice.kind);
 }
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const GgufFile& file, Ledger& ledger) {
+Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const ModelFile& file, Ledger& ledger) {
   SNUG_ASSIGN(const Choice choice, Choose(file));
   SNUG_ASSIGN(Vocabulary vocab, Vocabulary::Load(file, ledger, choice.kind));
   if (choice.kind == VocabularyKind::kSentencePiece) return LoadSpm(file, std::move(vocab));
@@ -84,7 +84,7 @@ bool VocabTokenizer::IsHidden(Token token) const {
   return IsControl(token) || vocab_.type(token) == TokenType::kUnused;
 }
 
-Status VocabTokenizer::ReadSpecial(const GgufFile& file, bool add_bos_default) {
+Status VocabTokenizer::ReadSpecial(const ModelFile& file, bool add_bos_default) {
   const auto read = [&](const char* key, Token* id) -> Status {
     const auto value = file.GetInt(key);
     // Writers say "none" as -1, in 32 bits without a sign too.

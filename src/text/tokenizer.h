@@ -10,7 +10,7 @@
 
 #include "base/ledger.h"
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 
 namespace snug {
 
@@ -22,9 +22,9 @@ class Tokenizer {
 
   // Picks the algorithm from tokenizer.ggml.model / .pre; an unknown one is kBadFile naming it.
   // Every table is one Buffer reserved under Owner::kVocab.
-  static Result<std::unique_ptr<Tokenizer>> Load(const GgufFile& file, Ledger& ledger);
+  static Result<std::unique_ptr<Tokenizer>> Load(const ModelFile& file, Ledger& ledger);
   // Bytes that Load will reserve, and at its peak, from metadata alone. Equal to what Load does.
-  static Result<uint64_t> PlannedBytes(const GgufFile& file);
+  static Result<uint64_t> PlannedBytes(const ModelFile& file);
 
   struct EncodeOptions {
     bool add_special = true;    // BOS/EOS where the model's metadata says so

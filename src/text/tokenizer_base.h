@@ -15,7 +15,7 @@ class VocabTokenizer : public Tokenizer {
   uint64_t held_bytes() const override { return vocab_.held_bytes(); }
 
   // Reads the ids and flags of special tokens. kBadFile for an id outside the vocabulary.
-  Status ReadSpecial(const GgufFile& file, bool add_bos_default);
+  Status ReadSpecial(const ModelFile& file, bool add_bos_default);
 
  protected:
   explicit VocabTokenizer(Vocabulary vocab) : vocab_(std::move(vocab)) {}

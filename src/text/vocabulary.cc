@@ -23,7 +23,7 @@ constexpr uint64_t kMaxEntries = 1 << 24;
 constexpr uint32_t kJoinBits = 1 << 20;
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
 
-Error Bad(const GgufFile& file, const char* key, const std::string& what) {
+Error Bad(const ModelFile& file, const char* key, const std::string& what) {
   return MakeError(Code::kBadFile, fmt::format("{}: {} {}", file.path(), key, what),
                    "the vocabulary is damaged: convert or download the model again",
                    {{"key", key}});
@@ -88,7 +88,7 @@ struct Vocabulary::Layout {
            blob = 0, total = 0;
 };
 
-Result<Vocabulary::Layout> Vocabulary::Plan(const GgufFile& file, VocabularyKind kind) {
+Result<Vocabulary::Layout> Vocabulary::Plan(const ModelFile& file, VocabularyKind kind) {
   const auto strings = [&](const char* key) -> Result<const GgufArray*> {
     const GgufArray* array = file.GetArray(key);
     if (array == nullptr || array->element != GgufType::kString)
@@ -139,12 +139,12 @@ Result<Vocabulary::Layout> Vocabulary::Plan(const GgufFile& file, VocabularyKind
   return l;
 }
 
-Result<uint64_t> Vocabulary::PlannedBytes(const GgufFile& file, VocabularyKind kind) {
+Result<uint64_t> Vocabulary::PlannedBytes(const ModelFile& file, VocabularyKind kind) {
   SNUG_ASSIGN(const Layout l, Plan(file, kind));
   return Buffer::Reserved(l.total, Pages::kNormal);
 }
 
-Result<Vocabulary> Vocabulary::Load(const GgufFile& file, Ledger& ledger, VocabularyKind kind) {
+Result<Vocabulary> Vocabulary::Load(const ModelFile& file, Ledger& ledger, VocabularyKind kind) {
   SNUG_ASSIGN(const Layout l, Plan(file, kind));
   Vocabulary v;
   SNUG_ASSIGN(v.buffer_,
@@ -174,7 +174,7 @@ Result<Vocabulary> Vocabulary::Load(const GgufFile& file, Ledger& ledger, Vocabu
   return v;
 }
 
-Status Vocabulary::ReadTypes(const GgufFile& file) {
+Status Vocabulary::ReadTypes(const ModelFile& file) {
   std::memset(types_, static_cast<int>(TokenType::kNormal), n_tokens_);
   if (file.GetArray(kTypes) == nullptr) return {};
   // The hash's slots are still unused and have room for the file's wider numbers.
@@ -186,7 +186,7 @@ Status Vocabulary::ReadTypes(const GgufFile& file) {
   return {};
 }
 
-Status Vocabulary::ReadTokens(const GgufFile& file, VocabularyKind kind) {
+Status Vocabulary::ReadTokens(const ModelFile& file, VocabularyKind kind) {
   // ForEachString never passes the array's bytes, so the texts fit the blob whatever their lengths.
   uint64_t end = 0, too_long = 0;
   SNUG_TRY(file.ForEachString(kTokens, [&](uint64_t i, std::string_view text) {
@@ -246,7 +246,7 @@ void Vocabulary::NotePairs(std::string_view t) {
   }
 }
 
-Status Vocabulary::ReadScores(const GgufFile& file) {
+Status Vocabulary::ReadScores(const ModelFile& file) {
   auto* scores = reinterpret_cast<float*>(priorities_);
   SNUG_TRY(file.ReadArray(kScores, scores));
   for (uint32_t i = 0; i < n_tokens_; ++i) {
@@ -257,7 +257,7 @@ Status Vocabulary::ReadScores(const GgufFile& file) {
   return {};
 }
 
-Status Vocabulary::ReadMerges(const GgufFile& file) {
+Status Vocabulary::ReadMerges(const ModelFile& file) {
   std::string joined;
   uint64_t too_long = 0;
   int64_t malformed = -1;

@@ -8,7 +8,7 @@
 
 #include "base/ledger.h"
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "text/tokenizer.h"
 
 namespace snug {
@@ -37,10 +37,10 @@ struct Merge {
 class Vocabulary {
  public:
   // Errors: kBadFile naming the key that is missing, of a wrong length or too long; kDoesNotFit.
-  static Result<Vocabulary> Load(const GgufFile& file, Ledger& ledger, VocabularyKind kind);
+  static Result<Vocabulary> Load(const ModelFile& file, Ledger& ledger, VocabularyKind kind);
   // What Load reserves, in bytes. Reading the file takes up to 128 KiB of heap besides, while it
   // lasts.
-  static Result<uint64_t> PlannedBytes(const GgufFile& file, VocabularyKind kind);
+  static Result<uint64_t> PlannedBytes(const ModelFile& file, VocabularyKind kind);
 
   uint32_t size() const { return n_tokens_; }
   bool Contains(Token id) const { return id >= 0 && static_cast<uint32_t>(id) < n_tokens_; }
@@ -72,11 +72,11 @@ class Vocabulary {
   struct Pair {
     Token left, right, result;
   };
-  static Result<Layout> Plan(const GgufFile& file, VocabularyKind kind);
-  Status ReadTypes(const GgufFile& file);
-  Status ReadTokens(const GgufFile& file, VocabularyKind kind);
-  Status ReadScores(const GgufFile& file);
-  Status ReadMerges(const GgufFile& file);
+  static Result<Layout> Plan(const ModelFile& file, VocabularyKind kind);
+  Status ReadTypes(const ModelFile& file);
+  Status ReadTokens(const ModelFile& file, VocabularyKind kind);
+  Status ReadScores(const ModelFile& file);
+  Status ReadMerges(const ModelFile& file);
   void AddText(Token id);
   void NotePairs(std::string_view text);
 

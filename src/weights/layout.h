@@ -8,14 +8,14 @@
 
 #include "base/ledger.h"
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "kernel/matmul.h"
 
 namespace snug {
 
 // A tensor, or a block of its rows, at `offset` of its part.
 struct PartTensor {
-  const TensorInfo* info = nullptr;  // owned by the GgufFile, which outlives the layout
+  const TensorInfo* info = nullptr;  // owned by the ModelFile, which outlives the layout
   uint32_t first_row = 0, rows = 0;  // first_row is a multiple of kPanelRows
   bool packed = true;  // a matrix in panels; else its values as float32 (norms, biases)
   uint8_t role = 0;    // what the model uses it for; opaque here

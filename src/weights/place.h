@@ -40,7 +40,7 @@ class WeightPlace {
 using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;  // file bytes
 
 // Everything in one huge-page arena, loaded in parallel before it returns. `progress` may be null.
-Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const GgufFile& file,
+Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const ModelFile& file,
                                                        const WeightLayout& layout, Ledger& ledger,
                                                        ThreadPool& pool,
                                                        const LoadProgress& progress);

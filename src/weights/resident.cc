@@ -10,7 +10,7 @@ namespace {
 
 class ResidentPlace final : public WeightPlace {
  public:
-  Status Load(const GgufFile& file, const WeightLayout& layout, Ledger& ledger, ThreadPool& pool,
+  Status Load(const ModelFile& file, const WeightLayout& layout, Ledger& ledger, ThreadPool& pool,
               const LoadProgress& progress);
 
   void BeginPass(size_t, size_t) override {}
@@ -25,7 +25,7 @@ class ResidentPlace final : public WeightPlace {
   PlaceStats stats_;
 };
 
-Status ResidentPlace::Load(const GgufFile& file, const WeightLayout& layout, Ledger& ledger,
+Status ResidentPlace::Load(const ModelFile& file, const WeightLayout& layout, Ledger& ledger,
                            ThreadPool& pool, const LoadProgress& progress) {
   SNUG_ASSIGN(arena_, Buffer::Allocate(ledger, Owner::kWeights, layout.total_bytes(), Pages::kHuge,
                                        "weights"));
@@ -77,7 +77,7 @@ Status ResidentPlace::Load(const GgufFile& file, const WeightLayout& layout, Led
 
 }  // namespace
 
-Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const GgufFile& file,
+Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const ModelFile& file,
                                                        const WeightLayout& layout, Ledger& ledger,
                                                        ThreadPool& pool,
                                                        const LoadProgress& progress) {

@@ -32,7 +32,7 @@ class StreamPlace final : public WeightPlace {
   StreamPlace(const WeightLayout& layout, const StreamOptions& options)
       : layout_(layout), options_(options), pinned_(PinnedParts(layout, options.pinned)) {}
   ~StreamPlace() override;
-  Status Start(const GgufFile& file, Ledger& ledger);
+  Status Start(const ModelFile& file, Ledger& ledger);
 
   void BeginPass(size_t parts, size_t next_parts) override;
   Result<const uint8_t*> Acquire(size_t part) override;
@@ -107,7 +107,7 @@ StreamPlace::~StreamPlace() {
   if (packer_.joinable()) packer_.join();
 }
 
-Status StreamPlace::Start(const GgufFile& file, Ledger& ledger) {
+Status StreamPlace::Start(const ModelFile& file, Ledger& ledger) {
   SNUG_ASSIGN(arena_,
               Buffer::Allocate(ledger, Owner::kWeights, StreamWeightBytes(layout_, options_),
                                Pages::kHuge, "pinned weights and slots"));
@@ -354,7 +354,7 @@ uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& option
   return bytes;
 }
 
-Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const GgufFile& file,
+Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const ModelFile& file,
                                                      const WeightLayout& layout, Ledger& ledger,
                                                      const StreamOptions& options) {
   const size_t parts = layout.parts.size() - 1;

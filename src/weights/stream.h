@@ -11,7 +11,7 @@
 
 #include "base/ledger.h"
 #include "base/status.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "weights/layout.h"
 #include "weights/place.h"
 
@@ -37,7 +37,7 @@ uint64_t StreamIoBytes();
 uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& options);
 
 // Errors: kUsage for k < 1, k > parts, k' < 1, k' > k; kDoesNotFit, kIo.
-Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const GgufFile& file,
+Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const ModelFile& file,
                                                      const WeightLayout& layout, Ledger& ledger,
                                                      const StreamOptions& options);
 
