@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/gguf.h"
 #include "testing.h"
 #include "text/pre_tokenizer.h"
 #include "text/unicode.h"

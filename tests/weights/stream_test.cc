@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "format/gguf.h"
 #include "model/model.h"
 #include "testing.h"
 
