@@ -55,15 +55,15 @@ struct Sums {
       for (int t = 0; t < T; ++t) hn::StoreU(acc[t], DF(), memory + t * stride);
     }
   }
-  // Adds (subtracts) a * b.
-  template <bool kSubtract = false>
-  HWY_INLINE void Add(int t, int v, VF a, VF b) {
+  HWY_INLINE VF Load(int t, int v) const {
+    if constexpr (kInMemory) return hn::LoadU(DF(), memory + t * stride + v * kLanes);
+    return acc[kInMemory ? 0 : t];
+  }
+  HWY_INLINE void Save(int t, int v, VF sum) {
     if constexpr (kInMemory) {
-      float* p = memory + t * stride + v * kLanes;
-      const VF c = hn::LoadU(DF(), p);
-      hn::StoreU(kSubtract ? hn::NegMulAdd(a, b, c) : hn::MulAdd(a, b, c), DF(), p);
+      hn::StoreU(sum, DF(), memory + t * stride + v * kLanes);
     } else {
-      acc[t] = kSubtract ? hn::NegMulAdd(a, b, acc[t]) : hn::MulAdd(a, b, acc[t]);
+      acc[t] = sum;
     }
   }
   static constexpr bool kInMemory = kRowVectors > 1;
@@ -85,23 +85,23 @@ struct SubBlock {
   HWY_INLINE void Run() const {
     VI dot[T][V];
     Dots<Half>(dot);
-    HWY_UNROLL(2)
+    // Minima, which are per 32 columns, go with the last scale.
+    constexpr bool kMinToo = Format::kMin && Half == (Format::kHalves ? 1 : 0);
+    VF scale[V], min[V];
     for (int v = 0; v < V; ++v) {
-      const VF scale = format[v].template Scale<Half>();
-      HWY_UNROLL(12)
-      for (int t = 0; t < T; ++t) {
-        const VF both = hn::Mul(scale, hn::Set(DF(), x[t / 4]->scale[t % 4]));
-        sums.Add(t, v, hn::ConvertTo(DF(), dot[t][v]), both);
-      }
+      scale[v] = format[v].template Scale<Half>();
+      if constexpr (kMinToo) min[v] = format[v].Min();
     }
-    if constexpr (Format::kMin) {
+    HWY_UNROLL(12)
+    for (int t = 0; t < T; ++t) {
+      const XBlock& block = *x[t / 4];
+      const VF x_scale = hn::Set(DF(), block.scale[t % 4]);
       HWY_UNROLL(2)
       for (int v = 0; v < V; ++v) {
-        const VF min = format[v].Min();
-        HWY_UNROLL(12)
-        for (int t = 0; t < T; ++t) {
-          sums.template Add<true>(t, v, min, hn::Set(DF(), x[t / 4]->sum[t % 4]));
-        }
+        VF sum = sums.Load(t, v);
+        sum = hn::MulAdd(hn::ConvertTo(DF(), dot[t][v]), hn::Mul(scale[v], x_scale), sum);
+        if constexpr (kMinToo) sum = hn::NegMulAdd(min[v], hn::Set(DF(), block.sum[t % 4]), sum);
+        sums.Save(t, v, sum);
       }
     }
   }
