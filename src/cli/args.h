@@ -44,6 +44,7 @@ void AddTokenize(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddBench(CLI::App& app, int* exit_code);
 void AddDoctor(CLI::App& app, int* exit_code);
+void AddRepro(CLI::App& app, int* exit_code);
 
 // A file, standard input for "-", or an error.
 Result<std::string> ReadText(const std::string& path);

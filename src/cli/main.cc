@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
   AddEval(app, &exit_code);
   AddBench(app, &exit_code);
   AddDoctor(app, &exit_code);
+  AddRepro(app, &exit_code);
   std::vector<std::string> args = RewriteAliases(argc, argv);
   const std::vector<std::string> given = args;
   const bool json = std::find(args.begin(), args.end(), "--json") != args.end();

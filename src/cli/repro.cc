@@ -1,0 +1,51 @@
+// snug repro: published claims of the methods, run again on this machine.
+#include "repro/repro.h"
+
+#include <fmt/format.h>
+
+#include "cli/args.h"
+
+namespace snug::cli {
+namespace {
+
+struct Args {
+  std::string slug;
+  ReproOptions options;
+  bool json = false;
+};
+
+Result<int> Run(Args& a) {
+  const Repro* repro = FindRepro(a.slug);
+  if (repro == nullptr) {
+    std::string known;
+    for (const Repro& r : Repros()) known += fmt::format("{}{}", known.empty() ? "" : ", ", r.slug);
+    return MakeError(Code::kUsage, fmt::format("'{}' is no method with a reproduction", a.slug),
+                     "one of " + known, {{"value", a.slug}});
+  }
+  a.options.on_step = [](std::string_view step) { fmt::print(stderr, "{}\n", step); };
+  SNUG_ASSIGN(const ReproReport report, repro->run(a.options));
+  fmt::print("{}\n", a.json ? DumpJson(ReproJson(report)) : ReproMarkdown(report));
+  return 0;
+}
+
+}  // namespace
+
+void AddRepro(CLI::App& app, int* exit_code) {
+  auto a = std::make_shared<Args>();
+  CLI::App* repro = app.add_subcommand("repro", "run a method's published claims again, here");
+  std::string list;
+  for (const Repro& r : Repros()) list += fmt::format("  {:<16}{}\n", r.slug, r.source);
+  repro->footer("methods:\n" + list + "example: snug repro superpipeline model.gguf");
+  repro->add_option("METHOD", a->slug, "the method's name")->required();
+  repro->add_option("MODEL,-m,--model", a->options.model_path, "the model")->required();
+  repro->add_option("-t,--threads", a->options.threads, "threads (0: all usable CPUs)")
+      ->capture_default_str();
+  repro->add_flag("--quick", a->options.quick, "fewer settings and tokens");
+  repro->add_flag("--json", a->json, "one JSON object on stdout");
+  repro->callback([a, exit_code] {
+    const Result<int> r = Run(*a);
+    *exit_code = r.ok() ? *r : Report(r.error(), a->json);
+  });
+}
+
+}  // namespace snug::cli
