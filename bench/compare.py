@@ -5,12 +5,14 @@ The peer is built from the source archive of PyPI's llama-cpp-python, outside th
 llama-bench (ik_llama.cpp's, which knows -gp where the other has -d).
 """
 import argparse
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tarfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 VERSION = "0.3.36"
@@ -27,12 +29,13 @@ def say(text):
 
 def build_peer():
     program = PEERS / "llama.cpp/bin/llama-bench"
-    if program.exists():
+    if program.exists() and program.with_name("llama-batched-bench").exists():
         return program
     say(f"building llama.cpp of llama-cpp-python {VERSION}")
     PEERS.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation",
-                    "--dest", PEERS, f"llama-cpp-python=={VERSION}"], check=True, stdout=sys.stderr)
+    if not list(PEERS.glob("llama_cpp_python-*.tar.gz")):
+        subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", PEERS,
+                        f"llama-cpp-python=={VERSION}"], check=True, stdout=sys.stderr)
     archive = next(PEERS.glob("llama_cpp_python-*.tar.gz"))
     with tarfile.open(archive) as tar:
         tar.extractall(PEERS)
@@ -41,83 +44,160 @@ def build_peer():
     subprocess.run(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
                     "-DLLAMA_CURL=OFF", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF",
                     "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_SERVER=OFF"], check=True, stdout=sys.stderr)
-    subprocess.run(["cmake", "--build", build, "--target", "llama-bench"], check=True, stdout=sys.stderr)
+    subprocess.run(["cmake", "--build", build, "--target", "llama-bench", "llama-batched-bench"], check=True,
+                   stdout=sys.stderr)
     return program
 
 
-def peer_rate(program, model, test, kv, threads):
-    """Tokens per second of one llama-bench row, the better of flash attention on and off."""
-    kind, n, depth = test
-    best = 0.0
-    has_depth = "-d," in subprocess.run([program, "--help"], capture_output=True, text=True).stdout
-    for fa in ("1", "0"):
-        if kv != "f16" and fa == "0":
-            continue
-        command = [str(program), "-m", str(model), "-t", str(threads), "-fa", fa, "-r", "1", "-o", "json", "-ctk", kv, "-ctv", kv]
-        if kind == "prefill":
-            command += ["-p", str(n), "-n", "0"]
-        elif depth == 0:
-            command += ["-p", "0", "-n", str(n)]
-        elif has_depth:
-            command += ["-p", "0", "-n", str(n), "-d", str(depth)]
-        else:
-            command += ["-p", "0", "-n", "0", "-gp", f"{depth},{n}"]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode == 0:
-            best = max([best] + [row["avg_ts"] for row in json.loads(result.stdout)])
-    return best
+@dataclass
+class Row:
+    """One line of the table: what runs, and on which model."""
+    label: str
+    model: str
+    kind: str  # prefill, decode, parallel, lookup
+    n: int
+    depth: int = 0
+    kv: str = "f16"
+    flags: list = field(default_factory=list)  # Snug's alone
+    long: bool = False
+
+    def peer_command(self, program, threads, fa):
+        model = str(MODELS / self.model)
+        if self.kind == "parallel":
+            batched = Path(program).with_name("llama-batched-bench")
+            return [str(batched), "-m", model, "-t", str(threads), "-c", "4096", "-npp", "1", "-ntg", str(self.n), "-npl",
+                    str(self.depth), "-fa", "on" if fa == "1" else "off", "--output-format", "jsonl"]
+        command = [str(program), "-m", model, "-t", str(threads), "-fa", fa, "-r", "1", "-o", "json", "-ctk", self.kv, "-ctv",
+                   self.kv]
+        if self.kind == "prefill":
+            return command + ["-p", str(self.n), "-n", "0"]
+        if self.depth == 0 or self.kind == "lookup":
+            return command + ["-p", "0", "-n", "64"]
+        if takes_depth(program):
+            return command + ["-p", "0", "-n", str(self.n), "-d", str(self.depth)]
+        return command + ["-p", "0", "-n", "0", "-gp", f"{self.depth},{self.n}"]
+
+    def snug_command(self, threads):
+        model = str(MODELS / self.model)
+        common = ["-t", str(threads), "--kv", self.kv, "--json", "--memory", "8GiB"] + self.flags
+        if self.kind == "lookup":
+            return [str(SNUG), "run", model, "-f", str(ROOT / "bench/data/rename.txt"), "-c", "4096", "-n", str(self.n), "--temp",
+                    "0"] + common
+        test = {"prefill": ["-p", str(self.n), "-n", "0"],
+                "decode": ["-p", "0", "-n", str(self.n), "-d", str(self.depth)],
+                "parallel": ["-p", "0", "-n", str(self.n), "--parallel", str(self.depth)]}[self.kind]
+        return [str(SNUG), "bench", model, "-r", "1"] + test + common
 
 
-def snug_rate(model, test, kv, threads):
-    kind, n, depth = test
-    command = [str(SNUG), "bench", str(model), "-t", str(threads), "-r", "1", "--kv", kv, "--json", "--memory", "8GiB"]
-    command += ["-p", str(n), "-n", "0"] if kind == "prefill" else ["-p", "1", "-n", str(n), "-d", str(depth)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(result.stdout)["rows"][-1]
+@functools.lru_cache(maxsize=None)
+def takes_depth(program):
+    return "-d," in subprocess.run([program, "--help"], capture_output=True, text=True).stdout
+
+
+def peer_rate(row, program, threads, fa):
+    """Tokens per second, 0 where the peer cannot run the row."""
+    try:
+        result = subprocess.run(row.peer_command(program, threads, fa), capture_output=True, text=True)
+    except FileNotFoundError:
+        return 0.0
+    if result.returncode != 0:
+        return 0.0
+    if row.kind == "parallel":
+        lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+        return lines[-1]["speed_tg"] if lines else 0.0
+    return json.loads(result.stdout)[-1]["avg_ts"]
+
+
+def snug_rate(row, threads):
+    """Tokens per second, share of the bandwidth measured beside it, peak bytes, and the tokens of a lookup row."""
+    result = subprocess.run(row.snug_command(threads), capture_output=True, text=True)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(row.snug_command(threads))} failed: {result.stdout}{result.stderr}")
+    out = json.loads(result.stdout)
+    if row.kind == "lookup":
+        return {"tps": out["timings"]["decode_tps"], "share": 0, "rss": out["memory"]["rss_peak"], "tokens": out["tokens"]}
+    last = out["rows"][-1]
+    return {"tps": last["tps"], "share": last["share_of_limit"], "rss": last["rss_peak"]}
+
+
+LOOKUP = ["--speculate", "lookup"]
+ROWS = [
+    Row("Qwen prefill 512", QWEN, "prefill", 512),
+    Row("Qwen decode", QWEN, "decode", 64),
+    Row("Gemma prefill 512", GEMMA, "prefill", 512),
+    Row("Gemma decode, full head", GEMMA, "decode", 64, flags=["--no-plane-head"]),
+    Row("Gemma decode, plane-split head", GEMMA, "decode", 64),
+    Row("Qwen prefill 2048", QWEN, "prefill", 2048, long=True),
+    Row("Qwen prefill 8192", QWEN, "prefill", 8192, long=True),
+    Row("Qwen prefill 2048, q8_0 cache", QWEN, "prefill", 2048, kv="q8_0", long=True),
+    Row("Qwen prefill 2048, q4_0 cache", QWEN, "prefill", 2048, kv="q4_0", long=True),
+    Row("Qwen decode at 8192", QWEN, "decode", 32, 8192, long=True),
+    Row("Qwen decode at 8192, q8_0 cache", QWEN, "decode", 32, 8192, kv="q8_0", long=True),
+    Row("Gemma prefill 8192", GEMMA, "prefill", 8192, long=True),
+    Row("Gemma decode at 32000", GEMMA, "decode", 64, 32000, long=True),
+    Row("Qwen, 8 sequences", QWEN, "parallel", 32, 8, long=True),
+    Row("Qwen re-writing a file, lookup", QWEN, "lookup", 1400, flags=LOOKUP, long=True),
+]
+
+
+def measure(row, peers, args):
+    """All runs of a row, in alternation."""
+    repeat = args.repeat or (args.long_repeat if row.long else 5)
+    ours, theirs, fa = [], {p: [] for p in peers}, {}
+    for _ in range(repeat):
+        ours.append(snug_rate(row, args.threads))
+        for name, program in peers.items():
+            if name in fa:
+                theirs[name].append(peer_rate(row, program, args.threads, fa[name]))
+                continue
+            # Flash attention on or off, whichever is faster; a quantized cache needs it.
+            rates = {"1": peer_rate(row, program, args.threads, "1")}
+            if row.kv == "f16" and not row.long:
+                rates["0"] = peer_rate(row, program, args.threads, "0")
+            fa[name] = max(rates, key=rates.get)
+            theirs[name].append(rates[fa[name]])
+    return ours, theirs
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="short rows only")
     parser.add_argument("--peer", action="append", default=[], help="another llama-bench")
+    parser.add_argument("--rows", default="", help="only rows whose label contains this")
     parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("-r", "--repeat", type=int, default=0, help="0: 5 for short rows, 3 for long ones")
+    parser.add_argument("-r", "--repeat", type=int, default=0, help="0: 5 for short rows, --long-repeat for long ones")
+    parser.add_argument("--long-repeat", type=int, default=3)
     args = parser.parse_args()
     peers = {"llama.cpp": build_peer()}
     for p in args.peer:
-        peers[Path(p).resolve().parent.parent.name] = Path(p)
-    rows = [(QWEN, ("prefill", 512, 0), "f16"), (QWEN, ("decode", 64, 0), "f16"), (GEMMA, ("prefill", 512, 0), "f16"),
-            (GEMMA, ("decode", 64, 0), "f16")]
-    if not args.quick:
-        rows += [(QWEN, ("prefill", 2048, 0), "f16"), (QWEN, ("prefill", 8192, 0), "f16"), (QWEN, ("prefill", 2048, 0), "q8_0"),
-                 (QWEN, ("prefill", 2048, 0), "q4_0"), (QWEN, ("decode", 32, 8192), "f16"), (QWEN, ("decode", 32, 8192), "q8_0"),
-                 (GEMMA, ("prefill", 8192, 0), "f16"), (GEMMA, ("decode", 64, 32000), "f16")]
-    print("| work | Snug | spread | " + " | ".join(f"{p} | ratio" for p in peers) + " |")
-    print("|---" * (3 + 2 * len(peers)) + "|")
+        peers[Path(p).resolve().parent.parent.parent.name] = Path(p)
+    rows = [r for r in ROWS if args.rows in r.label and not (args.quick and r.long)]
+    print("| tokens/s | Snug | spread | of bandwidth | " + " | ".join(f"{p} | times" for p in peers) + " |")
+    print("|---" * (4 + 2 * len(peers)) + "|")
     results = []
-    for name, test, kv in rows:
-        model = MODELS / name
-        if not model.exists():
-            say(f"{name} is absent: rows skipped")
+    for row in rows:
+        if not (MODELS / row.model).exists():
+            say(f"{row.model} is absent: {row.label} skipped")
             continue
-        long = test[1] > 2000 or test[2] > 0
-        ours, theirs = [], {p: [] for p in peers}
-        for _ in range(args.repeat or (3 if long else 5)):
-            ours.append(snug_rate(model, test, kv, args.threads)["tps"])
-            for p, program in peers.items():
-                theirs[p].append(peer_rate(program, model, test, kv, args.threads))
-        mine = statistics.median(ours)
-        spread = (max(ours) - min(ours)) / mine
-        label = f"{'Qwen' if name == QWEN else 'Gemma'} {test[0]} {test[1]}" + (f" at {test[2]}" if test[2] else "") + ("" if kv == "f16" else f", {kv}")
+        ours, theirs = measure(row, peers, args)
+        rates = [o["tps"] for o in ours]
+        mine = statistics.median(rates)
+        share = statistics.median(o["share"] for o in ours)
         cells = []
         for p in peers:
             rate = statistics.median(theirs[p])
-            cells += [f"{rate:.1f}", f"{mine / rate:.2f}" if rate else "-"]
-        print(f"| {label} | {mine:.1f} | {100 * spread:.0f} % | " + " | ".join(cells) + " |", flush=True)
-        results.append({"work": label, "snug": ours, "peers": theirs})
-    out = ROOT / "build/bench.json"
-    out.write_text(json.dumps(results, indent=1) + "\n")
-    say(f"every measurement: {out}")
+            cells += [f"{rate:.1f}" if rate else "-", f"{mine / rate:.2f}" if rate else "-"]
+        print(f"| {row.label} | {mine:.1f} | {100 * (max(rates) - min(rates)) / mine:.0f} % | "
+              f"{f'{100 * share:.0f} %' if share else '-'} | " + " | ".join(cells) + " |", flush=True)
+        if row.kind == "lookup":
+            plain = snug_rate(replace(row, flags=[]), args.threads)
+            same = all(o["tokens"] == plain["tokens"] for o in ours)
+            say(f"{row.label}: {plain['tps']:.1f} tokens/s without; the same tokens: {'yes' if same else 'NO'}")
+        results.append({"work": row.label, "snug": [{k: v for k, v in o.items() if k != "tokens"} for o in ours],
+                        "peers": theirs})
+        out = ROOT / "build/bench.json"
+        out.write_text(json.dumps(results, indent=1) + "\n")
+    say(f"every measurement: {ROOT / 'build/bench.json'}")
 
 
 main()
