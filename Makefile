@@ -6,7 +6,9 @@ QWEN := $(MODELS)/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf
 MODEL ?= gemma
 SNUG := build/release/snug
 
-.PHONY: help setup build demo test bench asan tsan neon format tidy clean
+FUZZ_SECONDS ?= 60
+
+.PHONY: help setup build demo test bench asan tsan fuzz neon format tidy clean
 
 help:
 	@echo "make demo [MODEL=gemma|qwen|FILE.gguf]  set up, build, and answer inside a budget"
@@ -14,7 +16,8 @@ help:
 	@echo "make build                              the program, at $(SNUG)"
 	@echo "make bench [QUICK=1] [PEER=LLAMA_BENCH] measure beside llama.cpp"
 	@echo "make asan | tsan                        the tests under sanitizers"
-	@echo "make format | tidy | clean"
+	@echo "make fuzz [FUZZ_SECONDS=60] [FUZZ=NAME] every fuzz target (or one) for so long"
+	@echo "make format | tidy | neon | clean"
 
 setup:
 	@scripts/setup.sh
@@ -49,16 +52,25 @@ asan tsan: setup
 	cmake --build --preset $@
 	@scripts/run_tests.sh $@ -E 'GoldenReal'
 
+fuzz:
+	@scripts/setup.sh fuzz
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
+
 neon:
+	@scripts/setup.sh neon
 	cmake --preset neon
 	cmake --build --preset neon --target snug
 
 format:
+	@scripts/setup.sh format
 	@git ls-files '*.cc' '*.h' | xargs clang-format -i
 
-tidy: setup
+tidy:
+	@scripts/setup.sh tidy
 	cmake --preset release
-	@git ls-files 'src/*.cc' | xargs -P 2 -n 4 clang-tidy -p build/release --quiet
+	@git ls-files 'src/*.cc' | xargs -P 2 -n 1 clang-tidy -p build/release --quiet
 
 clean:
 	rm -rf build

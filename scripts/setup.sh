@@ -1,8 +1,17 @@
 #!/bin/bash
-# Installs the Debian packages that are missing, by name.
+# Installs the Debian packages that are missing, by name: those of the build and the tests, and with an argument those
+# of `make format`, `make tidy`, `make fuzz` or `make neon`.
 set -euo pipefail
 packages=(g++ cmake ninja-build python3 python3-pip unzip
   libhwy-dev libcli11-dev nlohmann-json3-dev libfmt-dev libxxhash-dev libgtest-dev libgmock-dev)
+case ${1:-build} in
+  build) ;;
+  format) packages=(clang-format) ;;
+  fuzz) packages+=(clang libclang-rt-14-dev) ;;
+  neon) packages+=(g++-aarch64-linux-gnu) ;;
+  tidy) packages+=(clang-tidy) ;;
+  *) echo "usage: setup.sh [build|format|fuzz|neon|tidy]" >&2; exit 2 ;;
+esac
 missing=()
 for p in "${packages[@]}"; do
   case $p in

@@ -7,49 +7,13 @@
 #include <fstream>
 #include <functional>
 
+#include "format/gguf_builder.h"
 #include "testing.h"
 
 namespace snug {
 namespace {
 
-// Writes GGUF fields; the parts can be left out or falsified by the test.
-class Builder {
- public:
-  template <class T>
-  Builder& Put(T v) {
-    bytes.append(reinterpret_cast<const char*>(&v), sizeof(v));
-    return *this;
-  }
-  Builder& Text(const std::string& s) {
-    Put<uint64_t>(s.size());
-    bytes += s;
-    return *this;
-  }
-  Builder& Header(uint32_t version, uint64_t tensors, uint64_t keys) {
-    bytes += "GGUF";
-    return Put(version).Put(tensors).Put(keys);
-  }
-  Builder& U32(const std::string& key, uint32_t v) { return Text(key).Put<uint32_t>(4).Put(v); }
-  Builder& String(const std::string& key, const std::string& v) {
-    return Text(key).Put<uint32_t>(8).Text(v);
-  }
-  Builder& Strings(const std::string& key, const std::vector<std::string>& v) {
-    Text(key).Put<uint32_t>(9).Put<uint32_t>(8).Put<uint64_t>(v.size());
-    for (const auto& s : v) Text(s);
-    return *this;
-  }
-  Builder& Tensor(const std::string& name, std::vector<uint64_t> dims, uint32_t type,
-                  uint64_t offset) {
-    Text(name).Put(static_cast<uint32_t>(dims.size()));
-    for (uint64_t d : dims) Put(d);
-    return Put(type).Put(offset);
-  }
-  Builder& Data(size_t n) {
-    bytes.resize((bytes.size() + 31) / 32 * 32 + n, 'x');
-    return *this;
-  }
-  std::string bytes;
-};
+using Builder = testing::GgufBuilder;
 
 std::string Write(const std::string& bytes, const std::string& name = "m.gguf") {
   const std::string path = testing::TempDir() + "/" + name;
