@@ -80,8 +80,12 @@ void AddCgroupBounds(const std::string& root, std::vector<MemoryBound>* bounds) 
     const std::string mount = root + (v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup");
     for (const std::string& folder : Ancestors(mount, group.path)) {
       MemoryBound bound;
-      if (!ReadNumber(folder + (v1 ? "/memory.limit_in_bytes" : "/memory.max"), &bound.limit))
-        continue;
+      uint64_t limit = 0;
+      bound.limit = kNoLimit;
+      // Above its high mark a group of v2 is not refused, but slowed to a crawl.
+      for (const char* file : {v1 ? "/memory.limit_in_bytes" : "/memory.max", "/memory.high"}) {
+        if (ReadNumber(folder + file, &limit)) bound.limit = std::min(bound.limit, limit);
+      }
       if (bound.limit >= kNoLimit) continue;
       ReadNumber(folder + (v1 ? "/memory.usage_in_bytes" : "/memory.current"), &bound.in_use);
       // Page cache that the kernel can take back is not in use.

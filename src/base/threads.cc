@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <system_error>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -57,7 +58,12 @@ uint32_t AwaitChange(std::atomic<uint32_t>& word, uint32_t value, std::atomic<ui
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) : ranges_(std::make_unique<Range[]>(std::max(1, threads))) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+  workers_.reserve(static_cast<size_t>(std::max(0, threads - 1)));
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+  } catch (const std::system_error&) {
+    // The system gives no more threads; size() says so.
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -19,6 +19,7 @@ enum class Wait : uint8_t {
 
 class ThreadPool {
  public:
+  // Fewer threads, as size() says, where the system refuses some.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -1,70 +1,91 @@
 #include "cli/args.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
-#include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <cstdio>
-#include <fstream>
-#include <iostream>
-#include <sstream>
+#include <cstring>
+#include <limits>
 
+#include "base/file.h"
+#include "cli/interrupt.h"
+#include "cli/usage.h"
 #include "engine/limits.h"
 
 namespace snug::cli {
 namespace {
 
-struct Alias {
-  std::string_view from, to;
-};
-constexpr Alias kAliases[] = {{"-ctk", "--cache-type-k"},  {"-ctv", "--cache-type-v"},
-                              {"-ub", "--ubatch-size"},    {"-np", "--parallel"},
-                              {"-n-predict", "--predict"}, {"-tb", "--threads"}};
-
-constexpr uint64_t kMaxText = 256 * kMiB;
+// "123" as a number, anything else as it is.
+Json Value(const std::string& text) {
+  uint64_t number = 0;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (ec == std::errc() && end == text.data() + text.size()) return number;
+  return text;
+}
 
 }  // namespace
 
-std::vector<std::string> RewriteAliases(int argc, char** argv) {
-  std::vector<std::string> args;
-  for (int i = 1; i < argc; ++i) {
-    std::string arg = argv[i];
-    for (const Alias& a : kAliases) {
-      if (arg == a.from) arg = a.to;
-    }
-    args.push_back(std::move(arg));
-  }
-  std::reverse(args.begin(), args.end());  // the order CLI11 parses vectors in
-  return args;
-}
-
-void EngineArgs::Add(CLI::App& app) {
+void EngineArgs::Add(CLI::App& app, bool with_context) {
+  app_ = &app;
   app.add_option("MODEL,-m,--model", model, "the model, a GGUF file")->required();
   app.add_option("--memory", memory,
                  "the budget: 600MiB, 1.5GiB, 70%, or auto (what the machine has free)")
       ->envname("SNUG_MEMORY")
       ->capture_default_str();
-  app.add_option("-c,--ctx,--ctx-size", context, "tokens of context, prompt and answer")
-      ->capture_default_str();
+  if (with_context) {
+    context_option_ =
+        app.add_option("-c,--ctx,--ctx-size", context,
+                       "tokens of context, prompt and answer (0: as many as the model was trained "
+                       "for; not given: those, but at most 4096)")
+            ->envname("SNUG_CTX_SIZE");
+  }
   app.add_option("--chunk,--ubatch-size", chunk, "prompt tokens per step (0: planned)")
+      ->envname("SNUG_CHUNK")
       ->capture_default_str();
-  app.add_option("-t,--threads", threads, "threads (0: all usable CPUs)")->capture_default_str();
+  app.add_option("-t,--threads", threads, "threads (0: all usable CPUs)")
+      ->envname("SNUG_THREADS")
+      ->capture_default_str();
   app.add_option("--kv", kv, "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T")
+      ->envname("SNUG_KV")
       ->capture_default_str();
   app.add_option("--cache-type-k", key, "cache type of keys");
   app.add_option("--cache-type-v", value, "cache type of values");
   app.add_option("--weights", place, "where weights live: auto, resident, stream")
       ->check(CLI::IsMember({"auto", "resident", "stream"}))
+      ->envname("SNUG_WEIGHTS")
       ->capture_default_str();
   app.add_option("--slots", slots, "slots of streamed weights (0: planned)")->capture_default_str();
   app.add_flag("--exact", exact, "activations, cache and sums in float32");
   app.add_flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
+  app.add_flag("--show-config", show_config, "print every option and where it came from");
+}
+
+void EngineArgs::ShowConfig() const {
+  if (!show_config) return;
+  for (const auto& [name, option] : ConfigJson(*app_).items()) {
+    fmt::print(stderr, "{:<18} {:<24} {}\n", name, option["value"].get<std::string>(),
+               option["origin"].get<std::string>());
+  }
+}
+
+std::string EngineArgs::ContextOrigin() const {
+  if (context_option_ == nullptr || context_option_->count() == 0) return "default";
+  return context == 0 ? "as trained" : "given";
+}
+
+std::string EngineArgs::ThreadsOrigin() const {
+  return threads > 0 ? "given" : UsableCpus().origin;
 }
 
 Result<EngineOptions> EngineArgs::Resolve() const {
+  ShowConfig();
   EngineOptions o;
   o.model_path = model;
   SNUG_ASSIGN(o.budget, ParseBudget(memory, MemoryBounds()));
-  o.context = context;
+  o.context = context == 0 && ContextOrigin() != "default" ? kTrainedContext : context;
   o.chunk = chunk;
   o.sequences = parallel;
   o.threads = threads;
@@ -75,7 +96,8 @@ Result<EngineOptions> EngineArgs::Resolve() const {
             : place == "resident" ? PlaceChoice::kResident
                                   : PlaceChoice::kAuto;
   if (threads < 0 || threads > 1024) {
-    return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", threads));
+    return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", threads), {},
+                     {{"option", "--threads"}, {"value", std::to_string(threads)}});
   }
   std::string k = kv, v = kv;
   if (const size_t comma = kv.find(','); kv.rfind("k=", 0) == 0 && comma != std::string::npos) {
@@ -98,7 +120,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
 int Report(const Error& error, bool json) {
   if (json) {
     Json values = Json::object();
-    for (const auto& [k, v] : error.values) values[k] = v;
+    for (const auto& [k, v] : error.values) values[k] = Value(v);
     const Json out = {{"error",
                        {{"code", CodeName(error.code)},
                         {"message", error.message},
@@ -168,11 +190,58 @@ void PrintMemoryTable(Engine& engine) {
              FormatBytes(os.peak_rss), FormatBytes(engine.plan().budget));
 }
 
-Result<std::string> ReadText(const std::string& path) {
-  if (path != "-") return ReadWholeFile(path, kMaxText);
-  std::ostringstream text;
-  text << std::cin.rdbuf();
-  return text.str();
+Result<std::vector<Token>> ParseTokens(const std::string& text, const std::string& what) {
+  SNUG_ASSIGN(const Json json, ParseJson(text, what));
+  const Json& list = json.is_object() && json.contains("tokens") ? json["tokens"] : json;
+  const std::string example = "give [1, 2, 3] or {\"tokens\": [1, 2, 3]}";
+  if (!list.is_array() || list.empty())
+    return MakeError(Code::kBadInput, what + " holds no list of tokens", example);
+  std::vector<Token> tokens;
+  tokens.reserve(list.size());
+  for (const Json& t : list) {
+    if (!t.is_number_integer() || t.get<int64_t>() < 0 ||
+        t.get<int64_t>() > std::numeric_limits<Token>::max()) {
+      return MakeError(Code::kBadInput, fmt::format("{} holds {}, no token", what, DumpJson(t)),
+                       example);
+    }
+    tokens.push_back(t.get<Token>());
+  }
+  return tokens;
+}
+
+Result<std::string> ReadText(const std::string& path, uint64_t max_bytes) {
+  const auto too_long = [&](const std::string& what, uint64_t bytes) {
+    return MakeError(Code::kBadInput,
+                     fmt::format("{} has {} or more, at most {} can be taken", what,
+                                 FormatBytes(bytes), FormatBytes(max_bytes)),
+                     "give a shorter text, or a larger --memory",
+                     {{"source", what}, {"max_bytes", std::to_string(max_bytes)}});
+  };
+  if (path != "-") {
+    SNUG_ASSIGN(const File file, File::Open(path));
+    if (file.size() > max_bytes) return too_long(path, file.size());
+    return ReadWholeFile(path, max_bytes);
+  }
+  if (isatty(STDIN_FILENO) != 0) fmt::print(stderr, "reading standard input, up to Ctrl-D\n");
+  std::string text;
+  char buffer[1 << 16];
+  for (;;) {
+    // A read would go on after an interrupt; a poll does not.
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    if (poll(&input, 1, -1) < 0 && errno == EINTR) {
+      if (Interrupted()) return Cancelled();
+      continue;
+    }
+    const ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
+    if (n == 0) return text;
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      return MakeError(Code::kIo,
+                       fmt::format("cannot read standard input: {}", std::strerror(errno)));
+    }
+    text.append(buffer, static_cast<size_t>(n));
+    if (text.size() > max_bytes) return too_long("standard input", text.size());
+  }
 }
 
 }  // namespace snug::cli

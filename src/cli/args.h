@@ -13,17 +13,23 @@ namespace snug::cli {
 
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
-  std::string model, memory = "auto", kv = "f16", key, value, place = "auto", draft;
-  uint32_t context = 4096, chunk = 0, parallel = 1, slots = 0;
+  std::string model, memory = "auto", kv = "f16", key, value, place = "auto";
+  uint32_t context = 0, chunk = 0, parallel = 1, slots = 0;
   int threads = 0;
-  bool exact = false, no_plane_head = false;
-  void Add(CLI::App& app);
+  bool exact = false, no_plane_head = false, show_config = false;
+  // Without `with_context` the verb finds the context itself.
+  void Add(CLI::App& app, bool with_context = true);
+  // Prints the options and where they came from, with --show-config, on stderr.
+  void ShowConfig() const;
   Result<EngineOptions> Resolve() const;
-};
+  // Where the number of tokens of context and of threads came from, in a word or two.
+  std::string ContextOrigin() const;
+  std::string ThreadsOrigin() const;
 
-// Single-dash words of several letters, as llama.cpp's users type them, become long names (CLI11
-// would read -ctk as -c tk).
-std::vector<std::string> RewriteAliases(int argc, char** argv);
+ private:
+  const CLI::App* app_ = nullptr;
+  const CLI::Option* context_option_ = nullptr;
+};
 
 // Prints an error as text on stderr, or with --json as an object on stdout; returns its exit code.
 int Report(const Error& error, bool json);
@@ -46,7 +52,12 @@ void AddBench(CLI::App& app, int* exit_code);
 void AddDoctor(CLI::App& app, int* exit_code);
 void AddRepro(CLI::App& app, int* exit_code);
 
-// A file, standard input for "-", or an error.
-Result<std::string> ReadText(const std::string& path);
+// A file, or standard input for "-". kBadInput for more than `max_bytes`.
+inline constexpr uint64_t kMaxText = 256 * kMiB;
+Result<std::string> ReadText(const std::string& path, uint64_t max_bytes = kMaxText);
+
+// Token ids from JSON: an array, or an object with one under "tokens". kBadInput for an empty list
+// and for what is no token; `what` names the source.
+Result<std::vector<Token>> ParseTokens(const std::string& json, const std::string& what);
 
 }  // namespace snug::cli

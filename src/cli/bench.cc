@@ -8,12 +8,16 @@
 #include <chrono>
 
 #include "cli/args.h"
+#include "cli/interrupt.h"
 #include "engine/limits.h"
 
 namespace snug::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kMaxParallel = 1024;
+constexpr uint64_t kLimitBytes = 64 * kMiB;  // read to measure the machine's limit
 
 struct Args {
   EngineArgs engine;
@@ -29,6 +33,8 @@ struct Row {
   double bytes_per_token = 0;  // of decode
   uint64_t hash = 0;
 };
+
+bool NotInterrupted(uint32_t, uint32_t) { return !Interrupted(); }
 
 double Seconds(Clock::time_point since) {
   return std::chrono::duration<double>(Clock::now() - since).count();
@@ -61,7 +67,7 @@ Status Prefill(Engine& engine, uint32_t n, Row& row) {
   const std::vector<Token> tokens = Tokens(engine, n);
   engine.Clear(0);
   const auto start = Clock::now();
-  SNUG_TRY(engine.Prefill(0, tokens, nullptr));
+  SNUG_TRY(engine.Prefill(0, tokens, NotInterrupted));
   row.tps.push_back(n / Seconds(start));
   row.hash = Hash(engine.logits(0));
   return {};
@@ -73,6 +79,7 @@ Status Decode(Engine& engine, uint32_t sequences, uint32_t n, const std::vector<
   const TrafficStats before = engine.traffic();
   const auto start = Clock::now();
   for (uint32_t i = 0; i < n; ++i) {
+    if (Interrupted()) return Cancelled();
     for (uint32_t s = 0; s < sequences; ++s)
       items[s] = {s, {&next[(i + s) % next.size()], 1}, StepItem::Logits::kLast};
     SNUG_TRY(engine.Step(items));
@@ -88,8 +95,8 @@ Status Decode(Engine& engine, uint32_t sequences, uint32_t n, const std::vector<
 }
 
 Status MeasureLimit(Engine& engine, Row& row) {
-  Ledger ledger(128 * kMiB);
-  SNUG_ASSIGN(const double rate, MeasureReads(engine.pool(), ledger, 64 * kMiB, 3));
+  Ledger ledger(kLimitBytes);
+  SNUG_ASSIGN(const double rate, MeasureReads(engine.pool(), ledger, kLimitBytes, 3));
   row.limit_gbps.push_back(rate / 1e9);
   return {};
 }
@@ -110,12 +117,20 @@ Json RowJson(const Row& r) {
 
 Status Bench(const Args& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
+  for (const uint32_t p : a.parallel) {
+    if (p >= 1 && p <= kMaxParallel) continue;
+    return MakeError(Code::kUsage, fmt::format("--parallel {} is outside 1 .. {}", p, kMaxParallel),
+                     {}, {{"option", "--parallel"}, {"value", std::to_string(p)}});
+  }
   const auto max = [](const std::vector<uint32_t>& v) {
     return *std::max_element(v.begin(), v.end());
   };
   const uint32_t deepest = max(a.depths), sequences = max(a.parallel);
   const uint32_t repeats = static_cast<uint32_t>(std::clamp(a.repeat, 1, 100));
-  options.context = std::max(max(a.prompts), deepest + a.generate * repeats);
+  const uint64_t context =
+      std::max<uint64_t>(max(a.prompts), deepest + uint64_t{a.generate} * repeats);
+  options.context = static_cast<uint32_t>(std::min<uint64_t>(context, kTrainedContext - 1));
+  options.caller_bytes = kLimitBytes;
   options.sequences = sequences;
   options.logit_rows = sequences;
   SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
@@ -147,7 +162,7 @@ Status Bench(const Args& a) {
       const std::vector<Token> tokens = Tokens(*engine, std::max(depth, 64u));
       for (uint32_t s = 0; s < sequences; ++s) engine->Clear(s);
       for (uint32_t s = 0; s < p && depth > 0; ++s)
-        SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), nullptr));
+        SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), NotInterrupted));
       for (uint32_t r = 0; r < repeats; ++r) {
         SNUG_TRY(MeasureLimit(*engine, row));
         SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
@@ -155,7 +170,8 @@ Status Bench(const Args& a) {
         if (engine->length(0) != depth) {  // a window was left: start again
           for (uint32_t s = 0; s < p; ++s) {
             engine->Clear(s);
-            if (depth > 0) SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), nullptr));
+            if (depth > 0)
+              SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), NotInterrupted));
           }
         }
       }
@@ -176,17 +192,19 @@ void AddBench(CLI::App& app, int* exit_code) {
   CLI::App* bench =
       app.add_subcommand("bench", "measure prefill and decode beside the machine's bandwidth");
   bench->footer("example: snug bench model.gguf -p 512,2048 -n 64 -d 0,8192 --kv q8_0 -r 5");
-  a->engine.Add(*bench);
-  bench->remove_option(bench->get_option("--ctx"));
+  a->engine.Add(*bench, false);
   bench->add_option("-p,--n-prompt", a->prompts, "prompt lengths")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   bench->add_option("-n,--n-gen", a->generate, "tokens to decode")->capture_default_str();
   bench->add_option("-d,--n-depth", a->depths, "tokens held before decoding")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   bench->add_option("--parallel", a->parallel, "sequences decoded at once")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   bench->add_option("-r,--repetitions", a->repeat, "measurements of each row")
       ->capture_default_str();

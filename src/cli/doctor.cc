@@ -9,9 +9,10 @@
 namespace snug::cli {
 namespace {
 
-int Doctor(const std::string& model, bool json) {
+Result<int> Doctor(const std::string& model, const std::string& memory, bool json) {
   const std::vector<MemoryBound> bounds = MemoryBounds();
-  const Result<Budget> budget = ParseBudget("auto", bounds);
+  SNUG_ASSIGN(const Budget budget, ParseBudget(memory, bounds));
+  SNUG_ASSIGN(const Budget automatic, ParseBudget("auto", bounds));
   const CpuCount cpus = UsableCpus();
   const MachineRates rates = MeasureRates(0, model.empty() ? "/proc/self/exe" : model);
   std::string huge;
@@ -30,9 +31,12 @@ int Doctor(const std::string& model, bool json) {
       out["bounds"].push_back(
           {{"name", b.name}, {"limit", b.limit}, {"in_use", b.in_use}, {"free", b.free()}});
     }
-    if (budget.ok())
-      out["auto"] = {
-          {"bytes", budget->bytes}, {"bound", budget->origin}, {"reserve", budget->reserve}};
+    out["auto"] = {
+        {"bytes", automatic.bytes}, {"bound", automatic.origin}, {"reserve", automatic.reserve}};
+    out["budget"] = {{"memory", memory},
+                     {"bytes", budget.bytes},
+                     {"origin", budget.origin},
+                     {"reserve", budget.reserve}};
     fmt::print("{}\n", DumpJson(out));
     return 0;
   }
@@ -43,12 +47,10 @@ int Doctor(const std::string& model, bool json) {
   for (const MemoryBound& b : bounds) {
     fmt::print("{:<40} limit {:>11}  in use {:>11}  free {:>11}{}\n", b.name, FormatBytes(b.limit),
                FormatBytes(b.in_use), FormatBytes(b.free()),
-               budget.ok() && budget->origin == b.name ? "  <- binds" : "");
+               automatic.origin == b.name ? "  <- binds" : "");
   }
-  if (budget.ok()) {
-    fmt::print("\n--memory auto is {} (the least above less {})\n", FormatBytes(budget->bytes),
-               FormatBytes(budget->reserve));
-  }
+  fmt::print("\n--memory {} is {} ({}{})\n", memory, FormatBytes(budget.bytes), budget.origin,
+             budget.reserve > 0 ? fmt::format(", less {}", FormatBytes(budget.reserve)) : "");
   return 0;
 }
 
@@ -56,15 +58,21 @@ int Doctor(const std::string& model, bool json) {
 
 void AddDoctor(CLI::App& app, int* exit_code) {
   struct Args {
-    std::string model;
+    std::string model, memory = "auto";
     bool json = false;
   };
   auto a = std::make_shared<Args>();
   CLI::App* doctor =
       app.add_subcommand("doctor", "show memory bounds, CPU and measured rates of this machine");
   doctor->add_option("MODEL", a->model, "measure direct reads of this file");
+  doctor->add_option("--memory", a->memory, "what this budget comes to here, and why")
+      ->envname("SNUG_MEMORY")
+      ->capture_default_str();
   doctor->add_flag("--json", a->json, "one JSON object on stdout");
-  doctor->callback([a, exit_code] { *exit_code = Doctor(a->model, a->json); });
+  doctor->callback([a, exit_code] {
+    const Result<int> r = Doctor(a->model, a->memory, a->json);
+    *exit_code = r.ok() ? *r : Report(r.error(), a->json);
+  });
 }
 
 }  // namespace snug::cli

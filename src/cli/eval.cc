@@ -5,7 +5,9 @@
 #include <cmath>
 #include <optional>
 
+#include "base/progress.h"
 #include "cli/args.h"
+#include "cli/interrupt.h"
 #include "format/safetensors.h"
 
 namespace snug::cli {
@@ -19,6 +21,8 @@ struct Args {
 };
 
 constexpr uint32_t kRows = 64;  // rows of logits computed at once
+// The share of the budget that a text may take; its tokens take up to four times as much.
+constexpr uint64_t kTextShare = 16;
 
 // Log of the sum of exponentials, in double.
 double LogSum(std::span<const float> logits) {
@@ -80,6 +84,7 @@ class Evaluation {
   Status Chunk(std::span<const Token> tokens, size_t first_scored) {
     engine_.Clear(0);
     for (size_t i = 0; i < tokens.size(); i += kRows) {
+      if (Interrupted()) return Cancelled();
       const size_t n = std::min<size_t>(kRows, tokens.size() - i);
       const StepItem item{0, tokens.subspan(i, n), StepItem::Logits::kAll};
       SNUG_TRY(engine_.Step({&item, 1}));
@@ -119,22 +124,6 @@ class Evaluation {
   Score score_;
 };
 
-Result<std::vector<Token>> ReadTokens(const std::string& path) {
-  SNUG_ASSIGN(const std::string text, ReadText(path));
-  SNUG_ASSIGN(const Json json, ParseJson(text, path));
-  const Json& list = json.is_object() && json.contains("tokens") ? json["tokens"] : json;
-  std::vector<Token> tokens;
-  for (const Json& t : list) {
-    if (!t.is_number_integer())
-      return MakeError(Code::kBadInput, fmt::format("{} holds {}, no token", path, DumpJson(t)));
-    tokens.push_back(t.get<Token>());
-  }
-  if (tokens.empty())
-    return MakeError(Code::kBadInput, path + " holds no tokens",
-                     "give [1, 2, 3] or {\"tokens\": [...]}");
-  return tokens;
-}
-
 Status Eval(Args& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   if (a.tokens.empty() == a.text.empty()) {
@@ -142,20 +131,32 @@ Status Eval(Args& a) {
   }
   options.logit_rows = std::min(kRows, options.context);
   if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
+  // Texts are read before the plan is made, which counts them as memory in use.
   std::vector<Token> tokens;
+  std::string text;
   if (!a.tokens.empty()) {
-    SNUG_ASSIGN(tokens, ReadTokens(a.tokens));
+    SNUG_ASSIGN(const std::string list, ReadText(a.tokens));
+    SNUG_ASSIGN(tokens, ParseTokens(list, a.tokens));
     options.context = std::max<uint32_t>(options.context, static_cast<uint32_t>(tokens.size()));
+  } else {
+    SNUG_ASSIGN(text, ReadText(a.text, std::min(kMaxText, options.budget.bytes / kTextShare)));
+    options.caller_bytes = (text.size() + 2) * sizeof(Token);
   }
+  Progress loading("reading weights", ProgressUnit::kBytes, false);
+  options.on_load = [&](uint64_t done, uint64_t total) {
+    loading.Update(done, total);
+    return !Interrupted();
+  };
   SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
+  loading.Finish();
   Evaluation evaluation(*engine, a);
   if (!a.tokens.empty()) {
     SNUG_TRY(evaluation.Open(tokens.size()));
     SNUG_TRY(evaluation.Chunk(tokens, 1));
   } else {
-    SNUG_ASSIGN(const std::string text, ReadText(a.text));
+    tokens.reserve(text.size() + 2);  // a token stands for a byte or more
     engine->tokenizer().Encode(text, {true, false}, &tokens);
-    const uint32_t c = options.context;
+    const uint32_t c = engine->options().context;
     const uint64_t fit = tokens.size() / c;
     const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
     if (chunks == 0) {
@@ -168,12 +169,13 @@ Status Eval(Args& a) {
     // the model adds it.
     const size_t first = c / 2 + 1;
     SNUG_TRY(evaluation.Open(chunks * (c - first)));
+    Progress scoring("scoring", ProgressUnit::kTokens, false);
     for (uint64_t i = 0; i < chunks; ++i) {
       std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
                                tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * c));
       if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
       SNUG_TRY(evaluation.Chunk(chunk, first));
-      fmt::print(stderr, "chunk {} of {}\n", i + 1, chunks);
+      scoring.Update((i + 1) * c, chunks * c);
     }
   }
   SNUG_ASSIGN(const Score score, evaluation.Finish());
@@ -205,7 +207,7 @@ void AddEval(CLI::App& app, int* exit_code) {
   a->engine.Add(*eval);
   eval->add_option("--tokens", a->tokens, "a JSON array of token ids, taken as they are");
   eval->add_option("--logits", a->logits, "write float32 logits [tokens, vocab] here");
-  eval->add_option("--text", a->text, "score this text in chunks of -c tokens");
+  eval->add_option("--text,-f,--file", a->text, "score this text in chunks of -c tokens");
   eval->add_option("--chunks", a->chunks, "chunks to score (0: all)")->capture_default_str();
   eval->add_option("--save-reference", a->save_reference, "keep the scored logits here");
   eval->add_option("--reference", a->reference, "compare with logits kept before");

@@ -1,71 +1,104 @@
 // snug run: a prompt in, text out, inside the budget.
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <chrono>
-#include <csignal>
+#include <limits>
+#include <optional>
 
+#include "base/progress.h"
 #include "cli/args.h"
+#include "cli/interrupt.h"
 #include "engine/generate.h"
 
 namespace snug::cli {
 namespace {
 
-std::atomic<bool> cancelled{false};
-
-// The first interrupt ends the answer, the second the program.
-void OnInterrupt(int) {
-  if (cancelled.exchange(true)) _exit(130);
-}
-
 struct RunArgs {
   EngineArgs engine;
   std::string prompt, file;
+  std::optional<int64_t> predict;
   GenerateOptions generate;
   std::string speculate = "off";
   bool json = false, quiet = false;
+  const CLI::Option* prompt_option = nullptr;
 };
 
 constexpr uint32_t kDraft = 15;  // tokens verified beside the current one
+constexpr uint32_t kDefaultPredict = 128;
+constexpr int64_t kFill = -1;  // -n: as many as the context leaves
+// The share of the budget that a prompt's text may take.
+constexpr uint64_t kPromptShare = 4;
 
-Result<std::string> Prompt(const RunArgs& a) {
-  if (!a.prompt.empty()) return a.prompt;
-  return ReadText(a.file.empty() ? "-" : a.file);
+// The prompt's text. It is read before the plan is made, which counts it as memory in use.
+Result<std::string> Prompt(const RunArgs& a, uint64_t budget) {
+  if (a.prompt_option->count() > 0) return a.prompt;
+  return ReadText(a.file.empty() ? "-" : a.file, std::min(kMaxText, budget / kPromptShare));
+}
+
+// Tokens to generate at most: as asked for, or what the context leaves.
+Status ChoosePredict(RunArgs& a, size_t prompt, uint32_t context) {
+  const uint64_t room = context > prompt ? context - prompt : 0;
+  uint64_t n = std::max<uint64_t>(room, 1);
+  if (!a.predict) n = std::min<uint64_t>(n, kDefaultPredict);
+  if (a.predict && *a.predict != kFill) n = static_cast<uint64_t>(*a.predict);
+  a.generate.max_tokens =
+      static_cast<uint32_t>(std::min<uint64_t>(n, std::numeric_limits<uint32_t>::max()));
+  return CheckContext(prompt, a.generate.max_tokens, context);
+}
+
+void PrintSettings(const RunArgs& a, const Engine& engine) {
+  const EngineOptions& o = engine.options();
+  fmt::print(stderr,
+             "{}: {}, weights {}; budget {} ({}), context {} ({}), up to {} new tokens ({}), {} "
+             "threads ({}), seed {}\n",
+             engine.config().name, engine.config().arch,
+             engine.plan().resident ? "resident" : "streamed", FormatBytes(o.budget.bytes),
+             o.budget.origin, o.context, a.engine.ContextOrigin(), a.generate.max_tokens,
+             !a.predict            ? "default"
+             : *a.predict == kFill ? "what the context leaves"
+                                   : "given",
+             engine.plan().threads, a.engine.ThreadsOrigin(), a.generate.sampling.seed);
 }
 
 Result<int> Run(RunArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_TRY(a.generate.sampling.Validate());
-  SNUG_ASSIGN(const std::string text, Prompt(a));
+  if (a.predict && *a.predict < 1 && *a.predict != kFill) {
+    return MakeError(Code::kUsage, fmt::format("-n {} is no number of tokens", *a.predict),
+                     "give 1 or more, or -1 for what the context leaves",
+                     {{"option", "--predict"}, {"value", std::to_string(*a.predict)}});
+  }
+  a.generate.cancel = &Interrupted();
+  SNUG_ASSIGN(const std::string text, Prompt(a, options.budget.bytes));
   a.generate.lookup = a.speculate == "lookup";
   options.lookup = a.generate.lookup;
   if (options.lookup) options.logit_rows = 1 + kDraft;
   const auto start = std::chrono::steady_clock::now();
-  SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
   std::vector<Token> prompt;
-  engine->tokenizer().Encode(text, {}, &prompt);
-  const bool tty = isatty(STDERR_FILENO) != 0;
-  if (!a.quiet) {
-    fmt::print(stderr, "{}: {}, weights {}, budget {} ({}), context {}, {} threads, seed {}\n",
-               engine->config().name, engine->config().arch,
-               engine->plan().resident ? "resident" : "streamed", FormatBytes(options.budget.bytes),
-               options.budget.origin, options.context, engine->plan().threads,
-               a.generate.sampling.seed);
-  }
-  if (tty && !a.quiet) {
-    a.generate.on_prefill = [](uint32_t done, uint32_t total) {
-      fmt::print(stderr, "\rprompt {} of {} tokens{}", done, total, done == total ? "\n" : "");
-    };
-  }
+  options.before_weights = [&](const Engine& engine) -> Status {
+    engine.tokenizer().Encode(text, {}, &prompt);
+    SNUG_TRY(ChoosePredict(a, prompt.size(), engine.options().context));
+    if (!a.quiet) PrintSettings(a, engine);
+    return {};
+  };
+  Progress loading("reading weights", ProgressUnit::kBytes, a.quiet);
+  options.on_load = [&](uint64_t done, uint64_t total) {
+    loading.Update(done, total);
+    return !Interrupted();
+  };
+  SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
+  loading.Finish();
+  Progress reading("reading the prompt", ProgressUnit::kTokens, a.quiet);
+  a.generate.on_prefill = [&](uint32_t done, uint32_t total) {
+    reading.Update(done, total);
+    if (done == total) reading.Finish();
+  };
   if (!a.json) {
     a.generate.on_text = [](std::string_view piece) {
       fmt::print("{}", piece);
       std::fflush(stdout);
     };
   }
-  a.generate.cancel = &cancelled;
-  std::signal(SIGINT, OnInterrupt);
   const double open_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   SNUG_ASSIGN(const Generation g, Generate(*engine, 0, prompt, a.generate));
@@ -122,11 +155,13 @@ void AddRun(CLI::App& app, int* exit_code) {
       "example: snug run model.gguf --memory 600MiB -p 'Once upon a time' -n 100\n"
       "The answer goes to stdout, all else to stderr. Ctrl-C keeps what there is and ends with 5.");
   a->engine.Add(*run);
-  run->add_option("-p,--prompt", a->prompt, "the prompt, as it is");
+  a->prompt_option = run->add_option("-p,--prompt", a->prompt, "the prompt, as it is");
   run->add_option("-f,--file", a->file,
-                  "read the prompt from a file (- or nothing: standard input)");
-  run->add_option("-n,--predict", a->generate.max_tokens, "tokens to generate at most")
-      ->capture_default_str();
+                  "read the prompt from a file (- or nothing: standard input)")
+      ->excludes(run->get_option("--prompt"));
+  run->add_option("-n,--predict,--n-predict", a->predict,
+                  "tokens to generate at most (-1: what the context leaves; not given: those, but "
+                  "at most 128)");
   SamplingOptions& s = a->generate.sampling;
   run->add_option("--temp", s.temperature, "temperature; 0 takes the likeliest token")
       ->capture_default_str();
@@ -141,7 +176,9 @@ void AddRun(CLI::App& app, int* exit_code) {
   run->add_option("--repeat-last-n", s.repeat_last, "how many tokens are recent")
       ->capture_default_str();
   run->add_option("-s,--seed", s.seed, "seed of the sampler")->capture_default_str();
-  run->add_option("--stop", a->generate.stop, "end before this text (may be given again)");
+  run->add_option("--stop,--reverse-prompt", a->generate.stop,
+                  "end before this text (may be given again)")
+      ->allow_extra_args(false);
   run->add_flag("--ignore-eos", a->generate.ignore_eos, "go on past end-of-generation tokens");
   run->add_option("--speculate", a->speculate,
                   "off, or lookup: verify continuations found in the text so far")

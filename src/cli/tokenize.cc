@@ -27,18 +27,12 @@ Status Tokenize(const Args& a) {
     }
     return {};
   }
-  SNUG_ASSIGN(const Json json, ParseJson(text, "standard input"));
-  const Json& list = json.is_object() && json.contains("tokens") ? json["tokens"] : json;
-  if (!list.is_array())
-    return MakeError(Code::kBadInput, "--decode needs an array of token ids",
-                     "echo '[1, 2, 3]' | ...");
-  for (const Json& t : list) {
-    if (!t.is_number_integer() || t.get<int64_t>() < 0 ||
-        t.get<int64_t>() >= static_cast<int64_t>(tokenizer->vocab_size())) {
-      return MakeError(Code::kBadInput, fmt::format("{} is no token of this vocabulary of {}",
-                                                    DumpJson(t), tokenizer->vocab_size()));
+  SNUG_ASSIGN(tokens, ParseTokens(text, a.file == "-" ? "standard input" : a.file));
+  for (const Token t : tokens) {
+    if (static_cast<size_t>(t) >= tokenizer->vocab_size()) {
+      return MakeError(Code::kBadInput, fmt::format("{} is no token of this vocabulary of {}", t,
+                                                    tokenizer->vocab_size()));
     }
-    tokens.push_back(t.get<Token>());
   }
   const std::string out = tokenizer->Decode(tokens, !a.no_special);
   fmt::print("{}\n", a.json ? DumpJson({{"text", out}}) : out);

@@ -23,6 +23,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
 Status Engine::Load() {
   SNUG_ASSIGN(file_, ModelFile::Open(options_.model_path));
   SNUG_ASSIGN(model_, Model::Open(*file_));
+  options_ = Resolved(config(), std::move(options_));
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
@@ -31,14 +32,21 @@ Status Engine::Load() {
   ledger_->FailAfter(options_.fail_reservation);
   SNUG_ASSIGN(base_, ledger_->Reserve(Owner::kBase, plan_.base_bytes, "code, stacks and heap"));
   pool_ = std::make_unique<ThreadPool>(plan_.threads);
+  if (pool_->size() < plan_.threads) {
+    return MakeError(
+        Code::kIo, fmt::format("the system gave {} of {} threads", pool_->size(), plan_.threads),
+        fmt::format("give -t {}, or raise the limit (ulimit -u, -v)", pool_->size()),
+        {{"threads", std::to_string(plan_.threads)}, {"given", std::to_string(pool_->size())}});
+  }
   if (!plan_.resident) pool_->set_wait(Wait::kSleep);
   SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
+  if (options_.before_weights) SNUG_TRY(options_.before_weights(*this));
   const WeightLayout whole = layout_;
   if (plan_.plane_head) layout_.parts.resize(layout_.first_head);
   if (plan_.resident) {
     SNUG_ASSIGN(place_, MakeResidentPlace(*file_, layout_, *ledger_, *pool_, options_.on_load));
   } else {
-    SNUG_ASSIGN(place_, MakeStreamPlace(*file_, layout_, *ledger_, plan_.stream));
+    SNUG_ASSIGN(place_, MakeStreamPlace(*file_, layout_, *ledger_, plan_.stream, options_.on_load));
   }
   if (plan_.plane_head) {
     const std::span<const Part> parts(whole.parts);

@@ -181,28 +181,32 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
 
 }  // namespace
 
-Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector<Token>& prompt,
-                            const GenerateOptions& options) {
-  SNUG_TRY(options.sampling.Validate());
-  const uint64_t context = engine.options().context;
-  if (prompt.empty()) {
+Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context) {
+  if (prompt == 0) {
     return MakeError(Code::kBadInput,
                      "the prompt is empty and the model adds no beginning-of-text token",
                      "give a prompt with -p, -f or on standard input");
   }
-  if (options.max_tokens < 1)
+  if (max_tokens < 1) {
     return MakeError(Code::kUsage, "at least one token must be asked for", "-n 1");
-  if (prompt.size() + options.max_tokens > context) {
-    return MakeError(Code::kDoesNotFit,
-                     fmt::format("{} prompt tokens and {} new ones exceed the context of {}",
-                                 prompt.size(), options.max_tokens, context),
-                     fmt::format("give --ctx-size {} or more, or -n {} or less",
-                                 prompt.size() + options.max_tokens,
-                                 context > prompt.size() ? context - prompt.size() : 0),
-                     {{"prompt_tokens", std::to_string(prompt.size())},
-                      {"max_tokens", std::to_string(options.max_tokens)},
-                      {"context", std::to_string(context)}});
   }
+  const uint64_t needed = prompt + uint64_t{max_tokens};
+  if (needed <= context) return {};
+  std::string next = fmt::format("give --ctx-size {} or more", needed);
+  if (context > prompt) next += fmt::format(", or -n {} or less", context - prompt);
+  return MakeError(Code::kDoesNotFit,
+                   fmt::format("{} prompt tokens and {} new ones exceed the context of {}", prompt,
+                               max_tokens, context),
+                   next,
+                   {{"prompt_tokens", std::to_string(prompt)},
+                    {"max_tokens", std::to_string(max_tokens)},
+                    {"context", std::to_string(context)}});
+}
+
+Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector<Token>& prompt,
+                            const GenerateOptions& options) {
+  SNUG_TRY(options.sampling.Validate());
+  SNUG_TRY(CheckContext(prompt.size(), options.max_tokens, engine.options().context));
   Generator generator(engine, sequence, options);
   return generator.Run(prompt);
 }

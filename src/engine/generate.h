@@ -45,6 +45,10 @@ struct Generation {
   double disk_bytes_per_token = 0;     // in decode
 };
 
+// kDoesNotFit, with the numbers, when a prompt of so many tokens and `max_tokens` new ones exceed
+// the context; kBadInput for an empty prompt, kUsage for no new tokens.
+Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context);
+
 // Errors: kDoesNotFit when prompt + max_tokens exceed the context (with the numbers, before any
 // work), kUsage for sampling options, kIo from streamed weights.
 Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector<Token>& prompt,

@@ -19,6 +19,7 @@ namespace {
 constexpr uint64_t kBaseGrowth = 8 * kMiB;
 constexpr uint32_t kResidentChunks[] = {512, 256, 128, 64, 32};
 constexpr uint32_t kStreamChunks[] = {256, 128, 64, 32};
+constexpr uint32_t kDefaultContext = 4096;
 // Shares of the measured limits that products reach (bench/, 2 threads).
 constexpr double kReadShare = 0.9, kInt8Share = 0.5, kBf16Share = 0.5;
 
@@ -51,6 +52,7 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   MemoryPlan plan;
   plan.budget = x.options.budget.bytes;
   plan.threads = x.threads;
+  plan.context = x.options.context;
   plan.chunk = std::min(chunk, x.options.context);
   plan.logit_rows = std::min(std::max(1u, x.options.logit_rows), plan.chunk);
   const KvLayout kv = MakeKvLayout(c, x.options, plan.chunk);
@@ -228,6 +230,12 @@ void Suggest(const Context& x, MemoryPlan& plan) {
 
 }  // namespace
 
+EngineOptions Resolved(const ModelConfig& c, EngineOptions o) {
+  if (o.context == 0) o.context = std::min(kDefaultContext, c.trained_context);
+  if (o.context == kTrainedContext) o.context = c.trained_context;
+  return o;
+}
+
 KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chunk) {
   KvLayout kv;
   kv.key_type = o.exact ? KvType::kF32 : o.key_type;
@@ -269,9 +277,9 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
     }
   }
   SNUG_ASSIGN(const uint64_t vocab, Tokenizer::PlannedBytes(file));
-  const uint64_t base = options.base_bytes != 0
-                            ? options.base_bytes
-                            : (ReadProcessMemory().rss + kBaseGrowth + kMiB - 1) / kMiB * kMiB;
+  const uint64_t held =
+      options.base_bytes != 0 ? options.base_bytes : ReadProcessMemory().rss + kBaseGrowth;
+  const uint64_t base = (held + options.caller_bytes + kMiB - 1) / kMiB * kMiB;
   const Context x{file,
                   model,
                   layout,
@@ -319,7 +327,7 @@ Result<MemoryPlan> PlanFile(const EngineOptions& options) {
   SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(options.model_path));
   SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(*file));
   SNUG_ASSIGN(const WeightLayout layout, MakeLayout(*file, *model));
-  return MakePlan(*file, *model, layout, options);
+  return MakePlan(*file, *model, layout, Resolved(model->config(), options));
 }
 
 }  // namespace snug

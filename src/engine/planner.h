@@ -31,24 +31,33 @@ struct MachineRates {
   double disk_bytes_per_s = 0;  // direct reads
 };
 
+inline constexpr uint32_t kTrainedContext = UINT32_MAX;
+
+class Engine;
+
 struct EngineOptions {
   std::string model_path;
   Budget budget;
-  uint32_t context = 4096;  // tokens per sequence, prompt and answer
-  uint32_t sequences = 1;   // sequences that may live at once
+  // Tokens per sequence, prompt and answer; 0: 4096, or what the model was trained for where that
+  // is less; kTrainedContext: what it was trained for.
+  uint32_t context = 0;
+  uint32_t sequences = 1;  // sequences that may live at once
   uint32_t chunk = 0;  // tokens per step at most; 0: the planner's choice (512, less when short)
-  uint32_t logit_rows = 1;  // rows of logits one step may ask for (at most chunk)
-  bool lookup = false;      // memory for prompt-lookup speculation
-  int threads = 0;          // 0: all usable CPUs
-  uint64_t base_bytes = 0;  // code, stacks and heap beside the engine's own; 0: measured
+  uint32_t logit_rows = 1;    // rows of logits one step may ask for (at most chunk)
+  bool lookup = false;        // memory for prompt-lookup speculation
+  int threads = 0;            // 0: all usable CPUs
+  uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
+  uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   bool exact = false;  // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
   StreamOptions stream;    // slots = 0: the planner's choice
   bool plane_head = true;  // split the head into bit planes where that pays (resident, Q8_0)
   MachineRates rates;      // for predictions
-  std::function<void(uint64_t done, uint64_t total)> on_load;  // bytes; may be null
-  int64_t fail_reservation = -1;                               // test hook: see Ledger::FailAfter
+  // Called when vocabulary and plan are there and no weight has been read; an error ends Open.
+  std::function<Status(const Engine&)> before_weights;  // may be null
+  LoadProgress on_load;                                 // may be null
+  int64_t fail_reservation = -1;                        // test hook: see Ledger::FailAfter
 };
 
 struct MemoryPlan {
@@ -61,6 +70,7 @@ struct MemoryPlan {
   uint64_t peak_total = 0;
 
   // What the engine allocates.
+  uint32_t context = 0;
   bool resident = true;
   bool plane_head = false;
   StreamOptions stream;
@@ -82,10 +92,13 @@ struct MemoryPlan {
   std::vector<Suggestion> suggestions;  // nearest changes that fit; empty when it fits
 };
 
+// The options with what is left to the model filled in.
+EngineOptions Resolved(const ModelConfig& config, EngineOptions options);
 // The cache of a run with these options.
 KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, uint32_t chunk);
-// Plans a run. Errors are those of options that no budget can serve (context 0, unsupported types).
-// Not fitting is not an error here: see MemoryPlan::fits.
+// Plans a run with resolved options. Errors are those of options that no budget can serve
+// (unsupported types, more context than trained). Not fitting is not an error here: see
+// MemoryPlan::fits.
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options);
 // Fills the predictions from options.rates; MakePlan does so too.

@@ -81,9 +81,11 @@ Token Sampler::Sample(std::span<const float> logits) {
   }
   items_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] == -INFINITY) continue;
+    // A damaged model's logits may be no numbers: they could not be ordered.
+    if (!(logits[i] > -INFINITY)) continue;
     items_.push_back({Penalised(static_cast<Token>(i), logits[i]), static_cast<Token>(i)});
   }
+  if (items_.empty()) return 0;
   // Ties go to the lower id, so that the order does not depend on the selection algorithm.
   const auto before = [](const Item& a, const Item& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);

@@ -27,7 +27,7 @@ struct SamplingOptions {
 class Sampler {
  public:
   Sampler(const SamplingOptions& options, size_t vocab);
-  // The token that these logits [vocab] give. Allocates nothing.
+  // The token that these logits [vocab] give; 0 where none is a number. Allocates nothing.
   Token Sample(std::span<const float> logits);
   // Counts a token as recent.
   void Accept(Token token);

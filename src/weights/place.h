@@ -37,7 +37,9 @@ class WeightPlace {
   virtual bool resident() const = 0;
 };
 
-using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;  // file bytes
+// Told how many file bytes were read; returns false to end the load (kCancelled).
+using LoadProgress = std::function<bool(uint64_t done, uint64_t total)>;
+Error LoadCancelled(uint64_t done, uint64_t total);
 
 // Everything in one huge-page arena, loaded in parallel before it returns. `progress` may be null.
 Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const ModelFile& file,

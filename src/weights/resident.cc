@@ -1,8 +1,11 @@
 // The resident place: all parts in one arena.
+#include <fmt/format.h>
+
 #include <atomic>
 #include <mutex>
 #include <optional>
 
+#include "base/machine.h"
 #include "weights/place.h"
 
 namespace snug {
@@ -65,8 +68,9 @@ Status ResidentPlace::Load(const ModelFile& file, const WeightLayout& layout, Le
     if (!raw.ok()) {
       if (!error) error = std::move(raw).error();
       failed.store(true, std::memory_order_relaxed);
-    } else if (progress) {
-      progress(done, total);
+    } else if (progress && !error && !progress(done, total)) {
+      error = LoadCancelled(done, total);
+      failed.store(true, std::memory_order_relaxed);
     }
   });
   if (error) return *std::move(error);
@@ -84,6 +88,11 @@ Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const ModelFile& file,
   auto place = std::make_unique<ResidentPlace>();
   SNUG_TRY(place->Load(file, layout, ledger, pool, progress));
   return std::unique_ptr<WeightPlace>(std::move(place));
+}
+
+Error LoadCancelled(uint64_t done, uint64_t total) {
+  return MakeError(Code::kCancelled, fmt::format("cancelled after reading {} of {} of weights",
+                                                 FormatBytes(done), FormatBytes(total)));
 }
 
 uint64_t ResidentBytes(const WeightLayout& layout) {

@@ -32,7 +32,7 @@ class StreamPlace final : public WeightPlace {
   StreamPlace(const WeightLayout& layout, const StreamOptions& options)
       : layout_(layout), options_(options), pinned_(PinnedParts(layout, options.pinned)) {}
   ~StreamPlace() override;
-  Status Start(const ModelFile& file, Ledger& ledger);
+  Status Start(const ModelFile& file, Ledger& ledger, const LoadProgress& progress);
 
   void BeginPass(size_t parts, size_t next_parts) override;
   Result<const uint8_t*> Acquire(size_t part) override;
@@ -62,7 +62,7 @@ class StreamPlace final : public WeightPlace {
   };
   using Lock = std::unique_lock<std::mutex>;
 
-  Status LoadPinned(uint8_t* at);
+  Status LoadPinned(const LoadProgress& progress);
   void ReadLoop();
   void PackLoop();
   bool Read(size_t part);
@@ -107,7 +107,7 @@ StreamPlace::~StreamPlace() {
   if (packer_.joinable()) packer_.join();
 }
 
-Status StreamPlace::Start(const ModelFile& file, Ledger& ledger) {
+Status StreamPlace::Start(const ModelFile& file, Ledger& ledger, const LoadProgress& progress) {
   SNUG_ASSIGN(arena_,
               Buffer::Allocate(ledger, Owner::kWeights, StreamWeightBytes(layout_, options_),
                                Pages::kHuge, "pinned weights and slots"));
@@ -137,19 +137,30 @@ Status StreamPlace::Start(const ModelFile& file, Ledger& ledger) {
     at += slot;
   }
   stats_.slot_bytes = slot * slots_.size();
+  SNUG_TRY(LoadPinned(progress));
+  bounce_free_.fill(true);
+  if (!streamed_.empty()) {
+    reader_ = std::thread([this] { ReadLoop(); });
+    packer_ = std::thread([this] { PackLoop(); });
+  }
+  return {};
+}
+
+Status StreamPlace::LoadPinned(const LoadProgress& progress) {
+  uint64_t total = 0;
+  for (size_t i = 0; i < layout_.parts.size(); ++i)
+    total += pinned_[i] ? layout_.parts[i].file_bytes : 0;
   for (size_t i = 0; i < layout_.parts.size(); ++i) {
     if (!pinned_[i]) continue;
     for (const PartPiece& piece : pieces_[i]) {
       SNUG_ASSIGN(const uint8_t* rows,
                   ReadPiece(files_, layout_.parts[i], piece, bounce_.data(), &stats_.bytes_read));
       PackPiece(layout_.parts[i], piece, rows, resident_[i]);
+      // Direct reads bring a little more than the parts.
+      const uint64_t done = std::min(stats_.bytes_read, total);
+      if (progress && !progress(done, total)) return LoadCancelled(done, total);
     }
     ++stats_.loads;
-  }
-  bounce_free_.fill(true);
-  if (!streamed_.empty()) {
-    reader_ = std::thread([this] { ReadLoop(); });
-    packer_ = std::thread([this] { PackLoop(); });
   }
   return {};
 }
@@ -356,7 +367,8 @@ uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& option
 
 Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const ModelFile& file,
                                                      const WeightLayout& layout, Ledger& ledger,
-                                                     const StreamOptions& options) {
+                                                     const StreamOptions& options,
+                                                     const LoadProgress& progress) {
   const size_t parts = layout.parts.size() - 1;
   if (options.slots < 1 || options.slots > parts || options.return_batch < 1 ||
       options.return_batch > options.slots) {
@@ -366,7 +378,7 @@ Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const ModelFile& file,
                      "give 1 <= return <= slots <= parts");
   }
   auto place = std::make_unique<StreamPlace>(layout, options);
-  SNUG_TRY(place->Start(file, ledger));
+  SNUG_TRY(place->Start(file, ledger, progress));
   return std::unique_ptr<WeightPlace>(std::move(place));
 }
 

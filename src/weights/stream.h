@@ -36,10 +36,12 @@ uint64_t StreamIoBytes();
 // Bytes read from the file in one pass over all parts, k < streamed parts.
 uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& options);
 
-// Errors: kUsage for k < 1, k > parts, k' < 1, k' > k; kDoesNotFit, kIo.
+// Reads the pinned parts before it returns, telling `progress`. Errors: kUsage for k < 1, k >
+// parts, k' < 1, k' > k; kDoesNotFit, kIo.
 Result<std::unique_ptr<WeightPlace>> MakeStreamPlace(const ModelFile& file,
                                                      const WeightLayout& layout, Ledger& ledger,
-                                                     const StreamOptions& options);
+                                                     const StreamOptions& options,
+                                                     const LoadProgress& progress = nullptr);
 
 // Options for `bytes` of memory: as many pinned parts as fit beside the slots. `disk_bytes_per_s`
 // and `read_bytes_per_s` (of memory) predict the time of a decode pass; zeros where unknown.

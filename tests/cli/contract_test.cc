@@ -1,0 +1,269 @@
+// The JSON that scripts rely on, verb by verb, and the files and prompts that the program takes.
+#include <gtest/gtest.h>
+
+#include "cli/program.h"
+#include "format/safetensors.h"
+#include "tiny_model.h"
+
+namespace snug {
+namespace {
+
+using testing::Outcome;
+using testing::Snug;
+
+class Contract : public ::testing::Test {
+ protected:
+  const std::string model_ = testing::TinyModel().Write();
+  std::vector<std::string> Run(std::vector<std::string> more) const {
+    std::vector<std::string> args = {"run", model_, "--memory", "128MiB", "--temp", "0", "-q"};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+};
+
+void Has(const Json& j, const std::vector<const char*>& keys) {
+  for (const char* k : keys) EXPECT_TRUE(j.contains(k)) << k << " is missing in " << DumpJson(j);
+}
+
+TEST_F(Contract, Run) {
+  const Outcome o = Snug(Run({"-p", "hello", "-n", "5", "-c", "64", "--ignore-eos", "--json"}));
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json j = o.json();
+  Has(j, {"text", "tokens", "prompt_tokens", "cached_tokens", "finish_reason", "timings", "memory",
+          "bytes_touched_per_token", "disk_bytes_per_token"});
+  Has(j["timings"], {"prefill_tps", "decode_tps", "ttft_ms"});
+  Has(j["memory"], {"budget", "planned", "ledger_peak", "rss_peak", "owners"});
+  EXPECT_EQ(j["tokens"].size(), 5u);
+  EXPECT_EQ(j["prompt_tokens"], 5);
+  EXPECT_EQ(j["cached_tokens"], 0);
+  EXPECT_EQ(j["finish_reason"], "length");
+  EXPECT_EQ(j["memory"]["budget"], 128 << 20);
+  EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["planned"].get<uint64_t>());
+  EXPECT_LE(j["memory"]["ledger_peak"].get<uint64_t>(), j["memory"]["planned"].get<uint64_t>());
+  EXPECT_GT(j["bytes_touched_per_token"].get<double>(), 0);
+  EXPECT_EQ(j["disk_bytes_per_token"], 0);
+  EXPECT_TRUE(o.err.empty()) << o.err;
+}
+
+TEST_F(Contract, PromptsComeFromThreePlaces) {
+  const Json given = Snug(Run({"-p", "a prompt", "-n", "3", "--json"})).json()["tokens"];
+  EXPECT_EQ(given.size(), 3u);
+  EXPECT_EQ(Snug(Run({"-n", "3", "--json"}), "a prompt").json()["tokens"], given);
+  EXPECT_EQ(Snug(Run({"-n", "3", "-f", "-", "--json"}), "a prompt").json()["tokens"], given);
+  const std::string path = testing::TempDir() + "/prompt";
+  std::ofstream(path) << "a prompt";
+  EXPECT_EQ(Snug(Run({"-n", "3", "-f", path, "--json"})).json()["tokens"], given);
+  EXPECT_EQ(Snug(Run({"-f", path + "-absent", "--json"})).error("code"), "bad_file");
+  // A prompt that was given as empty is not looked for elsewhere.
+  const Outcome empty = Snug(Run({"-p", "", "--json"}), "a prompt");
+  EXPECT_EQ(empty.code, 3);
+  EXPECT_EQ(empty.error("code"), "bad_input");
+  // A text that would itself not fit the budget is not even read.
+  const Outcome large = Snug(Run({"--json"}), std::string(33 << 20, 'x'));
+  EXPECT_EQ(large.code, 3);
+  EXPECT_NE(large.error("message").find("standard input"), std::string::npos) << large.out;
+}
+
+TEST_F(Contract, ContextOverflowIsRefusedBeforeTheWeightsAreRead) {
+  testing::TinyModel wide;
+  std::string bytes = wide.Bytes();
+  const std::string path = testing::TempDir() + "/m.gguf";
+  std::ofstream(path, std::ios::binary) << bytes;
+  const Outcome o =
+      Snug({"run", path, "--memory", "128MiB", "-c", "64", "-p", "hello", "-n", "60", "--json"});
+  EXPECT_EQ(o.code, 4);
+  EXPECT_EQ(o.error("code"), "does_not_fit");
+  const Json values = o.json()["error"]["values"];
+  EXPECT_EQ(values["prompt_tokens"], 5);
+  EXPECT_EQ(values["max_tokens"], 60);
+  EXPECT_EQ(values["context"], 64);
+  EXPECT_NE(o.error("next").find("--ctx-size 65"), std::string::npos) << o.out;
+  EXPECT_NE(o.error("next").find("-n 59"), std::string::npos) << o.out;
+  // One less fits exactly.
+  EXPECT_EQ(Snug({"run", path, "--memory", "128MiB", "-c", "64", "-p", "hello", "-n", "59"}).code,
+            0);
+}
+
+TEST_F(Contract, Tokenize) {
+  const Outcome there = Snug({"tokenize", model_, "--json"}, "the<|im_end|>");
+  ASSERT_EQ(there.code, 0) << there.err;
+  EXPECT_EQ(there.json()["tokens"], Json({257, 258}));
+  const Outcome plain = Snug({"tokenize", model_, "--json", "--no-special"}, "the<|im_end|>");
+  EXPECT_EQ(plain.json()["tokens"].size(), 11u);
+  const Outcome back = Snug({"tokenize", model_, "--decode", "--json"}, there.out);
+  EXPECT_EQ(back.json()["text"], "the<|im_end|>");
+  for (const char* bad : {"[259]", "[-1]", "[1.5]", "[99999999999]", "[", "{}", "[\"a\"]", "7"}) {
+    const Outcome o = Snug({"tokenize", model_, "--decode", "--json"}, bad);
+    EXPECT_EQ(o.code, 3) << bad;
+    EXPECT_EQ(o.error("code"), "bad_input") << bad;
+  }
+}
+
+TEST_F(Contract, EvalOfTokens) {
+  const std::string dir = testing::TempDir();
+  std::ofstream(dir + "/t.json") << R"({"tokens":[1,2,3,257]})";
+  const Outcome o = Snug({"eval", model_, "--tokens", dir + "/t.json", "--logits", dir + "/l",
+                          "--memory", "128MiB", "--json"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  Has(o.json(), {"ppl", "nll", "tokens"});
+  auto file = SafetensorsFile::Open(dir + "/l");
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ(file->Find("logits")->shape, (std::vector<uint64_t>{4, 259}));
+  std::ofstream(dir + "/t.json") << "[1, 4294967298]";
+  EXPECT_EQ(Snug({"eval", model_, "--tokens", dir + "/t.json", "--json"}).code, 3);
+}
+
+TEST_F(Contract, EvalOfText) {
+  const std::string dir = testing::TempDir();
+  std::ofstream(dir + "/text") << std::string(300, 'a');
+  const std::vector<std::string> eval = {"eval",     model_,   "--text",   dir + "/text",
+                                         "-c",       "32",     "--chunks", "2",
+                                         "--memory", "128MiB", "--json"};
+  auto save = eval, compare = eval;
+  save.insert(save.end(), {"--save-reference", dir + "/r"});
+  compare.insert(compare.end(), {"--reference", dir + "/r"});
+  const Outcome first = Snug(save);
+  ASSERT_EQ(first.code, 0) << first.err;
+  // As llama-perplexity: of each chunk the second half less one.
+  EXPECT_EQ(first.json()["tokens"], 30);
+  const Json j = Snug(compare).json();
+  Has(j, {"ppl", "nll", "tokens", "kl_mean", "kl_max", "top1"});
+  EXPECT_NEAR(j["kl_mean"].get<double>(), 0, 1e-9);
+  EXPECT_EQ(j["top1"], 1.0);
+  std::ofstream(dir + "/text") << "short";
+  EXPECT_EQ(Snug(eval).code, 3);
+}
+
+TEST_F(Contract, Bench) {
+  const Outcome o = Snug({"bench", "-p", "16,32", "-n", "4", "-d", "0,8", model_, "--kv", "q8_0",
+                          "-np", "1,2", "-r", "2", "--memory", "256MiB", "--json"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json rows = o.json()["rows"];
+  ASSERT_EQ(rows.size(), 6u);
+  for (const Json& row : rows) {
+    Has(row, {"test", "tps", "spread", "gbps", "share_of_limit", "rss_peak", "logits_hash"});
+    EXPECT_GT(row["tps"].get<double>(), 0);
+    EXPECT_LE(row["rss_peak"].get<uint64_t>(), uint64_t{256} << 20);
+  }
+}
+
+TEST_F(Contract, PlanFitsOrSaysWhatWould) {
+  const Outcome fits = Snug({"plan", model_, "--memory", "128MiB", "-c", "64", "--json"});
+  ASSERT_EQ(fits.code, 0) << fits.err;
+  const Json j = fits.json();
+  Has(j, {"fits", "owners", "peak", "suggestions", "predicted"});
+  Has(j["owners"], {"load", "start", "context", "peak"});
+  EXPECT_EQ(j["fits"], true);
+  EXPECT_TRUE(j["suggestions"].empty());
+  const Outcome not_fits = Snug({"plan", model_, "--memory", "2MiB", "-c", "64", "--json"});
+  EXPECT_EQ(not_fits.code, 4);
+  const Json n = not_fits.json();
+  EXPECT_EQ(n["fits"], false);
+  ASSERT_FALSE(n["suggestions"].empty());
+  const std::string change = n["suggestions"][0]["change"];
+  ASSERT_EQ(change.rfind("--memory ", 0), 0u) << change;
+  const Outcome followed =
+      Snug({"plan", model_, "--memory", change.substr(9), "-c", "64", "--json"});
+  EXPECT_EQ(followed.code, 0) << followed.out;
+}
+
+TEST_F(Contract, DoctorSaysWhichBoundHolds) {
+  const Json j = Snug({"doctor", "--memory", "50%", "--json"}).json();
+  Has(j, {"cpu", "threads", "threads_origin", "target", "read_bytes_per_s", "bounds", "auto",
+          "budget"});
+  uint64_t least = UINT64_MAX;
+  std::string name;
+  for (const Json& b : j["bounds"]) {
+    if (b["free"].get<uint64_t>() >= least) continue;
+    least = b["free"].get<uint64_t>();
+    name = b["name"].get<std::string>();
+  }
+  EXPECT_EQ(j["auto"]["bound"], name);
+  EXPECT_EQ(j["budget"]["bytes"].get<uint64_t>(), (least - (64u << 20)) / 2);
+  EXPECT_EQ(Snug({"doctor", "--memory", "1.5GiB", "--json"}).json()["budget"]["origin"], "given");
+}
+
+TEST_F(Contract, Inspect) {
+  const Json j = Snug({"inspect", model_, "--tensors", "--json"}).json();
+  EXPECT_EQ(j["metadata"]["general.architecture"], "llama");
+  EXPECT_EQ(j["types"]["F32"]["tensors"], 20);
+  EXPECT_EQ(j["tensors"].size(), 20u);
+}
+
+TEST_F(Contract, SplitFilesRunAsOne) {
+  const Outcome whole = Snug(Run({"-p", "hello", "-n", "8", "--json"}));
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  const std::string parts = testing::TinyModel().Write(3);
+  const Outcome split =
+      Snug({"run", parts, "--memory", "128MiB", "--temp", "0", "-p", "hello", "-n", "8", "--json"});
+  ASSERT_EQ(split.code, 0) << split.out << split.err;
+  EXPECT_EQ(split.json()["tokens"], whole.json()["tokens"]);
+  const Outcome streamed = Snug({"run", parts, "--memory", "128MiB", "--temp", "0", "-p", "hello",
+                                 "-n", "8", "--json", "--weights", "stream"});
+  ASSERT_EQ(streamed.code, 0) << streamed.out << streamed.err;
+  EXPECT_EQ(streamed.json()["tokens"], whole.json()["tokens"]);
+  std::filesystem::remove(parts.substr(0, parts.find("-00001")) + "-00002-of-00003.gguf");
+  const Outcome missing = Snug({"plan", parts, "--json"});
+  EXPECT_EQ(missing.code, 3);
+  EXPECT_NE(missing.error("message").find("part 2"), std::string::npos) << missing.out;
+}
+
+// What the operating system refuses is an error like any other.
+TEST_F(Contract, RefusalsOfTheSystemAreTyped) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need the address space";
+#endif
+  testing::Run run{Run({"-p", "hello", "-t", "64", "--json"}), "", false, {}, 256u << 20};
+  const Outcome threads = Snug(run);
+  EXPECT_EQ(threads.code, 3) << threads.out << threads.err;
+  EXPECT_EQ(threads.error("code"), "io") << threads.out;
+  run = {Run({"-p", "hello", "-t", "1", "--json"}), "", false, {}, 0};
+  bool ran = false;
+  for (uint64_t mib = 8; mib <= 256 && !ran; mib += 8) {
+    run.address_space = mib << 20;
+    const Outcome o = Snug(run);
+    if (o.code == 127 || o.code == 98) continue;  // the loader itself had no room
+    ran = o.code == 0;
+    EXPECT_TRUE(ran || o.code == 3 || o.code == 4) << mib << ": " << o.code << o.out << o.err;
+    if (!ran && !o.out.empty()) EXPECT_FALSE(o.error("message").empty());
+  }
+  EXPECT_TRUE(ran);
+}
+
+TEST_F(Contract, OutputThatCannotBeWrittenIsAnError) {
+  const Outcome o = Snug({"inspect", model_, "--json"});
+  EXPECT_EQ(o.code, 0);
+  const std::string command =
+      testing::ProgramPath() + " inspect " + model_ + " > /dev/full 2>/dev/null";
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 3);
+}
+
+TEST_F(Contract, AnInterruptKeepsTheText) {
+  testing::TinyModel model;
+  model.context = 1 << 17;
+  model.layers = 8;
+  const std::vector<std::string> args = {"run", model.Write(), "--memory",    "1GiB",
+                                         "-n",  "-1",          "-c",          "0",
+                                         "-p",  "hello",       "--ignore-eos"};
+  const Outcome o = Snug(testing::Run{args, "", true, {}, 0});
+  EXPECT_EQ(o.code, 5) << o.err;
+  EXPECT_FALSE(o.out.empty());
+  EXPECT_NE(o.err.find("cancelled"), std::string::npos) << o.err;
+}
+
+TEST_F(Contract, VersionIsSmall) {
+  const Outcome o = Snug({"--version"});
+  ASSERT_EQ(o.code, 0);
+  EXPECT_NE(o.out.find("snug "), std::string::npos);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  const size_t at = o.out.find("peak memory ");
+  ASSERT_NE(at, std::string::npos) << o.out;
+  const auto bytes = ParseBytes(o.out.substr(at + 12, o.out.find(')') - at - 12));
+  ASSERT_TRUE(bytes.ok()) << o.out;
+  EXPECT_LE(*bytes, 15 * kMiB);
+#endif
+}
+
+}  // namespace
+}  // namespace snug
