@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "format/tensor_rows.h"
 #include "kernel/ops.h"
 #include "kernel/targets.h"
 
@@ -39,7 +40,9 @@ Status Engine::Load() {
         {{"threads", std::to_string(plan_.threads)}, {"given", std::to_string(pool_->size())}});
   }
   if (!plan_.resident) pool_->set_wait(Wait::kSleep);
-  SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
+  if (options_.tokenizer) {
+    SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
+  }
   if (options_.before_weights) SNUG_TRY(options_.before_weights(*this));
   const WeightLayout whole = layout_;
   if (plan_.plane_head) layout_.parts.resize(layout_.first_head);
@@ -60,7 +63,7 @@ Status Engine::Load() {
                               ? reinterpret_cast<const float*>(globals + part.tensors[1].offset)
                               : nullptr;
   embedding_ = file_->Find("token_embd.weight");
-  embedding_row_.resize(RowBytes(embedding_->type, embedding_->cols()));
+  embedding_row_.resize(RowBufferBytes(*embedding_));
 
   SNUG_ASSIGN(KvCache cache,
               KvCache::Create(MakeKvLayout(config(), options_, plan_.chunk), *ledger_));
@@ -157,10 +160,7 @@ Status Engine::Embed(std::span<const StepItem> items) {
                   static_cast<uint32_t>(t) % block, x);
         place_->Release(part);
       } else {
-        SNUG_TRY(file_->file(embedding_->file)
-                     .ReadAt(embedding_->offset + t * embedding_row_.size(), embedding_row_.data(),
-                             embedding_row_.size()));
-        Dequantize(embedding_->type, embedding_row_.data(), dim, x);
+        SNUG_TRY(ReadRow(file_->files(), *embedding_, static_cast<uint32_t>(t), embedding_row_, x));
       }
       if (config().embedding_scale != 1) Scale(config().embedding_scale, dim, x);
     }

@@ -47,7 +47,7 @@ class Engine {
 
   const ModelConfig& config() const { return model_->config(); }
   const ModelFile& file() const { return *file_; }
-  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }  // where options() asked for it
   const EngineOptions& options() const { return options_; }
   const MemoryPlan& plan() const { return plan_; }
   Ledger& ledger() { return *ledger_; }

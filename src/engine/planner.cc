@@ -276,7 +276,10 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
           "use --kv f16 or bf16");
     }
   }
-  SNUG_ASSIGN(const uint64_t vocab, Tokenizer::PlannedBytes(file));
+  uint64_t vocab = 0;
+  if (options.tokenizer) {
+    SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));
+  }
   const uint64_t held =
       options.base_bytes != 0 ? options.base_bytes : ReadProcessMemory().rss + kBaseGrowth;
   const uint64_t base = (held + options.caller_bytes + kMiB - 1) / kMiB * kMiB;

@@ -49,7 +49,8 @@ struct EngineOptions {
   uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
-  bool exact = false;  // activations, cache and sums in float32
+  bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
+  bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
   StreamOptions stream;    // slots = 0: the planner's choice
   bool plane_head = true;  // split the head into bit planes where that pays (resident, Q8_0)

@@ -63,10 +63,13 @@ Result<std::unique_ptr<SplitHead>> SplitHead::Load(const ModelFile& file,
   std::optional<Error> error;
   pool.For(jobs.size(), [&](size_t i, int thread) {
     const Job& job = jobs[i];
-    auto raw =
-        ReadPiece(files, *job.part, job.piece, bounce.data() + thread * kBounceBytes, nullptr);
+    const std::span own(bounce.data() + thread * kBounceBytes, kBounceBytes);
+    auto raw = ReadPiece(files, *job.part, job.piece, own.data(), nullptr);
     if (raw.ok()) {
-      h->head_.Pack(*raw, job.part->tensors[0].first_row + job.piece.first_row, job.piece.rows);
+      ForTypedRows(*job.part, job.piece, *raw, own,
+                   [&](uint32_t first, uint32_t n, const uint8_t* data) {
+                     h->head_.Pack(data, job.part->tensors[0].first_row + first, n);
+                   });
       return;
     }
     const std::lock_guard lock(mutex);

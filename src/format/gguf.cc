@@ -62,7 +62,7 @@ Status ReadNumbers(const GgufFile& gguf, std::string_view key, const GgufArray* 
   const uint64_t per_read = kBuffer / size;
   for (uint64_t i = 0; i < array->count; i += per_read) {
     const uint64_t n = std::min(per_read, array->count - i);
-    SNUG_TRY(gguf.file(0).ReadAt(array->offset + i * size, buffer.data(), n * size));
+    SNUG_TRY(gguf.files()[0].ReadAt(array->offset + i * size, buffer.data(), n * size));
     for (uint64_t j = 0; j < n; ++j)
       dst[i + j] = Narrow<T>(ElementAt(array->element, &buffer[j * size]));
   }

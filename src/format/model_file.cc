@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "format/gguf.h"
+#include "format/hf_folder.h"
 
 namespace snug {
 namespace {
@@ -34,8 +35,8 @@ const char* GgufTypeName(GgufType type) {
 Result<std::unique_ptr<ModelFile>> ModelFile::Open(const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
-    return MakeError(Code::kBadFile, fmt::format("{}: is a folder", path), "give a GGUF file",
-                     {{"path", path}});
+    SNUG_ASSIGN(HfFolder folder, HfFolder::Open(path));
+    return std::unique_ptr<ModelFile>(std::make_unique<HfFolder>(std::move(folder)));
   }
   SNUG_ASSIGN(GgufFile file, GgufFile::Open(path));
   return std::unique_ptr<ModelFile>(std::make_unique<GgufFile>(std::move(file)));

@@ -35,14 +35,31 @@ enum class GgufType : uint8_t {
   kF64
 };
 
+// Where a tensor's values lie in its files when they are not simply its rows, one after another, in
+// the type the tensor has. tensor_rows.h reads them.
+struct TensorSource {
+  // Rows of the tensor: value (r, c) lies at offset + r * row_step + c * col_step.
+  struct Run {
+    uint32_t file = 0;
+    uint64_t offset = 0, rows = 0, row_step = 0, col_step = 0;  // in bytes
+  };
+  enum class Value : uint8_t { kAsStored, kPlusOne, kMinusExp };  // x, x + 1, -e^x
+
+  DType type = DType::kF32;  // as stored; the tensor's own may differ
+  Value value = Value::kAsStored;
+  std::vector<Run> runs;      // in the order of the tensor's rows
+  std::vector<float> values;  // or its float32 values themselves, where no file holds them
+};
+
 struct TensorInfo {
   std::string name;
   DType type = DType::kF32;
   std::array<uint64_t, 4> dims{1, 1, 1, 1};  // innermost first: dims[0] columns, dims[1] rows
   int n_dims = 0;
-  uint32_t file = 0;    // index of the file that holds it
-  uint64_t offset = 0;  // from the start of that file
-  uint64_t bytes = 0;
+  uint32_t file = 0;                           // index of the file that holds it
+  uint64_t offset = 0;                         // from the start of that file
+  uint64_t bytes = 0;                          // as stored
+  std::shared_ptr<const TensorSource> source;  // null: rows at `offset`
   uint64_t cols() const { return dims[0]; }
   uint64_t rows() const { return dims[1] * dims[2] * dims[3]; }
 };
@@ -56,8 +73,8 @@ struct GgufArray {
 
 class ModelFile {
  public:
-  // Opens a model by its path: a GGUF file, or the first of a split set. Errors: kBadFile / kIo
-  // naming file, field, values.
+  // Opens a model by its path: a GGUF file, the first of a split set, or a Hugging Face folder.
+  // Errors: kBadFile / kIo naming file, field, values.
   static Result<std::unique_ptr<ModelFile>> Open(const std::string& path);
   virtual ~ModelFile() = default;
 
@@ -65,7 +82,7 @@ class ModelFile {
   virtual std::string format() const = 0;  // for people: "GGUF v3"
   uint64_t file_bytes() const;             // of all files that hold tensors
   const std::vector<std::string>& paths() const { return paths_; }
-  const File& file(uint32_t i) const { return files_[i]; }
+  const std::vector<File>& files() const { return files_; }  // open, in the order of paths()
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const TensorInfo* Find(std::string_view name) const;
 

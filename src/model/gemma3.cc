@@ -62,7 +62,8 @@ Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file) {
   c.activation = Activation::kGeluTanh;
   c.embedding_scale = std::sqrt(static_cast<float>(c.dim));
   // Files of the 27B model scale queries by dim / heads instead of head_dim.
-  if (c.layers == 62) c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.dim / c.heads));
+  if (c.layers == 62 && !file.Has(prefix + "attention.scale"))
+    c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.dim / c.heads));
   c.logit_softcap =
       static_cast<float>(file.GetFloat(prefix + "final_logit_softcapping").value_or(0));
   c.local_rope.base =

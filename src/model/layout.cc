@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "format/tensor_rows.h"
 #include "model/model.h"
 
 namespace snug {
@@ -18,7 +19,7 @@ void Append(Part& part, const TensorInfo& info, uint32_t first_row, uint32_t row
   PartTensor t{&info, first_row, rows, packed, static_cast<uint8_t>(role), part.bytes, 0};
   t.bytes = packed ? PackedBytes(info.type, rows, info.cols()) : info.cols() * rows * sizeof(float);
   part.bytes = AlignUp(part.bytes + t.bytes);
-  part.file_bytes += RowBytes(info.type, info.cols()) * rows;
+  part.file_bytes += StoredRowBytes(info) * rows;
   part.tensors.push_back(t);
 }
 
@@ -36,7 +37,7 @@ Result<const TensorInfo*> Find(const ModelFile& file, const std::string& name, u
                      {}, {{"tensor", name}});
   }
   // A panel of rows must fit the bounce buffer it is read through.
-  if (kPanelRows * RowBytes(info->type, cols) + 2 * kDirectAlign > kBounceBytes) {
+  if (!FitsBounce(*info)) {
     return MakeError(
         Code::kBadFile,
         fmt::format("{}: tensor {} has rows of {}, too long to be read", file.path(), name, cols));

@@ -1,6 +1,7 @@
 // Llama 2 and 3 (Touvron et al. 2023; Grattafiori et al. 2024): grouped-query attention, RMSNorm
 // before each block, SwiGLU; rotary scaling by YaRN or by Llama 3's per-frequency factors. GGUF
-// permutes the rows of q and k so that rotary pairs are neighbours.
+// permutes the rows of q and k so that rotary pairs are neighbours. Mistral (Jiang et al. 2023) is
+// the same with a window in every layer.
 #include "model/blocks.h"
 #include "model/metadata.h"
 #include "model/registry.h"
@@ -46,8 +47,9 @@ class Llama final : public Model {
 
 Result<std::unique_ptr<Model>> OpenLlama(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
-  c.rope.interleaved = true;
+  c.rope.interleaved = RotaryInterleaved(file, c.arch);
   c.local_rope = c.rope;
+  SNUG_TRY(ReadWindow(file, &c));
   return std::unique_ptr<Model>(std::make_unique<Llama>(std::move(c)));
 }
 

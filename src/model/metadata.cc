@@ -113,9 +113,23 @@ Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
   c.vocab = static_cast<uint32_t>(embedding->rows());
   c.tied = file.Find("output.weight") == nullptr;
   c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  SNUG_ASSIGN(c.attention_scale, Positive(file, c.arch + ".attention.scale", c.attention_scale));
   c.window.assign(c.layers, 0);
   c.local_rope = c.rope;
   return c;
+}
+
+bool RotaryInterleaved(const ModelFile& file, const std::string& arch) {
+  return file.GetBool(arch + ".rope.interleaved").value_or(true);
+}
+
+Status ReadWindow(const ModelFile& file, ModelConfig* config) {
+  const std::string key = config->arch + ".attention.sliding_window";
+  if (file.GetUint(key).value_or(0) == 0) return {};
+  SNUG_ASSIGN(const uint32_t window, Bounded(file, key, uint64_t{1} << 31));
+  // A window of all positions is none.
+  if (window < config->trained_context) config->window.assign(config->layers, window);
+  return {};
 }
 
 }  // namespace snug

@@ -112,6 +112,14 @@ Status VocabTokenizer::ReadSpecial(const ModelFile& file, bool add_bos_default) 
     if (id >= 0 && !IsEndOfGeneration(id)) end_.push_back(id);
   };
   for (const Token id : {eos_, eot, eom}) ends(id);
+  constexpr char kEnds[] = "tokenizer.ggml.eog_token_ids";
+  const GgufArray* listed = file.GetArray(kEnds);
+  if (listed != nullptr && listed->count <= vocab_.size()) {
+    std::vector<int32_t> ids(listed->count);
+    SNUG_TRY(file.ReadArray(kEnds, ids.data()));
+    for (const int32_t id : ids)
+      if (vocab_.Contains(id)) ends(id);
+  }
   for (const std::string_view text : kEndTexts) ends(vocab_.Find(text));
   return {};
 }

@@ -1,31 +1,18 @@
 #include "weights/layout.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <vector>
+#include <cassert>
+
+#include "format/tensor_rows.h"
 
 namespace snug {
 namespace {
 
-// Reads file bytes [offset, offset + bytes) into the bounce buffer and returns where they start in
-// it. Direct reads need aligned positions, so they read a little more on both sides.
-Result<const uint8_t*> ReadAligned(const File& file, uint64_t offset, uint64_t bytes,
-                                   uint8_t* bounce, uint64_t* bytes_read) {
-  const uint64_t first = file.direct() ? offset / kDirectAlign * kDirectAlign : offset;
-  const uint64_t skip = offset - first;
-  uint64_t want = skip + bytes;
-  if (file.direct()) want = (want + kDirectAlign - 1) / kDirectAlign * kDirectAlign;
-  uint64_t got = 0;
-  SNUG_TRY(file.ReadAt(first, bounce, want, &got));
-  if (got < skip + bytes) {
-    return MakeError(Code::kBadFile,
-                     fmt::format("{}: ends at {}, but a tensor reaches {}", file.path(),
-                                 first + got, offset + bytes),
-                     "the file was truncated; fetch it again", {{"path", file.path()}});
-  }
-  if (bytes_read != nullptr) *bytes_read += got;
-  return bounce + skip;
+// What converting a panel takes: a row of float32 and the panel in its type.
+uint64_t ConversionBytes(const TensorInfo& info) {
+  if (!NeedsConversion(info)) return 0;
+  const uint64_t panel = kPanelRows * RowBytes(info.type, info.cols());
+  return info.cols() * sizeof(float) + (panel + 63) / 64 * 64;
 }
 
 }  // namespace
@@ -42,13 +29,18 @@ uint64_t WeightLayout::max_part_bytes() const {
   return bytes;
 }
 
+bool FitsBounce(const TensorInfo& info) {
+  return kPanelRows * ReadBytesPerRow(info) + kReadOverhead + ConversionBytes(info) <=
+         std::min(kBounceBytes, kStreamBounceBytes);
+}
+
 std::vector<PartPiece> SplitPart(const Part& part, uint64_t bounce_bytes) {
   std::vector<PartPiece> pieces;
   for (uint32_t i = 0; i < part.tensors.size(); ++i) {
     const PartTensor& t = part.tensors[i];
-    const uint64_t row = RowBytes(t.info->type, t.info->cols());
-    const uint64_t room = bounce_bytes - 2 * kDirectAlign;
-    uint64_t rows = std::max<uint64_t>(kPanelRows, room / row / kPanelRows * kPanelRows);
+    assert(FitsBounce(*t.info));
+    const uint64_t room = bounce_bytes - kReadOverhead - ConversionBytes(*t.info);
+    const uint64_t rows = room / ReadBytesPerRow(*t.info) / kPanelRows * kPanelRows;
     for (uint64_t r = 0; r < t.rows; r += rows) {
       pieces.push_back({i, static_cast<uint32_t>(r),
                         static_cast<uint32_t>(std::min<uint64_t>(rows, t.rows - r))});
@@ -60,22 +52,38 @@ std::vector<PartPiece> SplitPart(const Part& part, uint64_t bounce_bytes) {
 Result<const uint8_t*> ReadPiece(const std::vector<File>& files, const Part& part,
                                  const PartPiece& piece, uint8_t* bounce, uint64_t* bytes_read) {
   const PartTensor& t = part.tensors[piece.tensor];
-  const uint64_t row = RowBytes(t.info->type, t.info->cols());
-  const uint64_t first = uint64_t{t.first_row} + piece.first_row;
-  return ReadAligned(files[t.info->file], t.info->offset + first * row, piece.rows * row, bounce,
-                     bytes_read);
+  return ReadRows(files, *t.info, uint64_t{t.first_row} + piece.first_row, piece.rows, bounce,
+                  bytes_read);
 }
 
-void PackPiece(const Part& part, const PartPiece& piece, const uint8_t* raw, uint8_t* dst) {
+void ForTypedRows(const Part& part, const PartPiece& piece, const uint8_t* raw,
+                  std::span<uint8_t> bounce,
+                  const std::function<void(uint32_t, uint32_t, const uint8_t*)>& fn) {
+  const TensorInfo& info = *part.tensors[piece.tensor].info;
+  if (!NeedsConversion(info)) return fn(piece.first_row, piece.rows, raw);
+  uint8_t* panel = bounce.data() + bounce.size() - ConversionBytes(info);
+  auto* row = reinterpret_cast<float*>(bounce.data() + bounce.size()) - info.cols();
+  const uint64_t stored = StoredRowBytes(info);
+  for (uint32_t r = 0; r < piece.rows; r += kPanelRows) {
+    const uint32_t rows = std::min<uint32_t>(kPanelRows, piece.rows - r);
+    ConvertRows(info, raw + r * stored, rows, row, panel);
+    fn(piece.first_row + r, rows, panel);
+  }
+}
+
+void PackPiece(const Part& part, const PartPiece& piece, const uint8_t* raw,
+               std::span<uint8_t> bounce, uint8_t* dst) {
   const PartTensor& t = part.tensors[piece.tensor];
   const uint64_t cols = t.info->cols();
-  if (t.packed) {
-    PackPanels(t.info->type, raw, piece.rows, cols,
-               dst + t.offset + piece.first_row / kPanelRows * PanelBytes(t.info->type, cols));
-  } else {
-    Dequantize(t.info->type, raw, piece.rows * cols,
-               reinterpret_cast<float*>(dst + t.offset) + piece.first_row * cols);
+  if (!t.packed) {
+    RowsToFloat(*t.info, raw, piece.rows,
+                reinterpret_cast<float*>(dst + t.offset) + piece.first_row * cols);
+    return;
   }
+  const size_t panel = PanelBytes(t.info->type, cols);
+  ForTypedRows(part, piece, raw, bounce, [&](uint32_t first, uint32_t rows, const uint8_t* data) {
+    PackPanels(t.info->type, data, rows, cols, dst + t.offset + first / kPanelRows * panel);
+  });
 }
 
 }  // namespace snug

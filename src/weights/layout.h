@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,9 +39,11 @@ struct WeightLayout {
   uint64_t max_part_bytes() const;  // of the parts that may stream, i.e. all but 0
 };
 
-// Bytes of the bounce buffer that ReadPart needs: row panels are read into it and packed from it,
-// so that packing never holds two copies of a tensor.
-inline constexpr uint64_t kBounceBytes = 8 * kMiB;
+// Bounce buffers: row panels are read into one and packed from it, so that packing never holds two
+// copies of a tensor. Those of the stream place are large enough for the disk's sequential rate.
+inline constexpr uint64_t kBounceBytes = 8 * kMiB, kStreamBounceBytes = 4 * kMiB;
+// Whether a panel of the tensor's rows can be read and packed through any bounce buffer.
+bool FitsBounce(const TensorInfo& info);
 
 // A run of rows of one tensor of a part: what one read brings and one call packs.
 struct PartPiece {
@@ -48,12 +52,18 @@ struct PartPiece {
 };
 // The pieces of a part that fit a bounce buffer.
 std::vector<PartPiece> SplitPart(const Part& part, uint64_t bounce_bytes);
-// Reads one piece's raw rows into the bounce buffer and returns where they start in it. `files`,
-// one per split, may be open for direct reads. Adds what was read to *bytes_read, which may be
-// null. Errors: kIo, kBadFile naming file and offset.
+// Reads one piece's rows as stored into the bounce buffer and returns where they start in it.
+// `files`, those of the model, may be open for direct reads. Adds what was read to *bytes_read,
+// which may be null. Errors: kIo, kBadFile naming file and offset.
 Result<const uint8_t*> ReadPiece(const std::vector<File>& files, const Part& part,
                                  const PartPiece& piece, uint8_t* bounce, uint64_t* bytes_read);
-// Packs a piece's raw rows into the part at dst.
-void PackPiece(const Part& part, const PartPiece& piece, const uint8_t* raw, uint8_t* dst);
+// Calls fn(first_row, rows, data) with a piece's rows in the tensor's type, panel by panel where
+// they need conversion; the bounce buffer that ReadPiece filled has room for a panel beside them.
+void ForTypedRows(const Part& part, const PartPiece& piece, const uint8_t* raw,
+                  std::span<uint8_t> bounce,
+                  const std::function<void(uint32_t, uint32_t, const uint8_t*)>& fn);
+// Packs a piece's rows into the part at dst.
+void PackPiece(const Part& part, const PartPiece& piece, const uint8_t* raw,
+               std::span<uint8_t> bounce, uint8_t* dst);
 
 }  // namespace snug

@@ -61,8 +61,9 @@ Status ResidentPlace::Load(const ModelFile& file, const WeightLayout& layout, Le
     if (failed.load(std::memory_order_relaxed)) return;
     uint64_t read = 0;
     const Job& job = jobs[i];
-    auto raw = ReadPiece(files, *job.part, job.piece, bounce.data() + thread * kBounceBytes, &read);
-    if (raw.ok()) PackPiece(*job.part, job.piece, *raw, arena_.data() + job.offset);
+    const std::span own(bounce.data() + thread * kBounceBytes, kBounceBytes);
+    auto raw = ReadPiece(files, *job.part, job.piece, own.data(), &read);
+    if (raw.ok()) PackPiece(*job.part, job.piece, *raw, own, arena_.data() + job.offset);
     const std::lock_guard lock(mutex);
     done += read;
     if (!raw.ok()) {

@@ -14,8 +14,6 @@
 namespace snug {
 namespace {
 
-constexpr uint64_t kStreamBounce =
-    4 * kMiB;                   // one read: large enough for the disk's sequential rate
 constexpr size_t kBounces = 3;  // being read, waiting, being packed
 constexpr uint32_t kDefaultSlots = 2;
 
@@ -121,7 +119,7 @@ Status StreamPlace::Start(const ModelFile& file, Ledger& ledger, const LoadProgr
   read_.assign(layout_.parts.size(), false);
   uint8_t* at = arena_.data();
   for (size_t i = 0; i < layout_.parts.size(); ++i) {
-    pieces_.push_back(SplitPart(layout_.parts[i], kStreamBounce));
+    pieces_.push_back(SplitPart(layout_.parts[i], kStreamBounceBytes));
     if (pinned_[i]) {
       resident_[i] = at;
       at += layout_.parts[i].bytes;
@@ -155,7 +153,7 @@ Status StreamPlace::LoadPinned(const LoadProgress& progress) {
     for (const PartPiece& piece : pieces_[i]) {
       SNUG_ASSIGN(const uint8_t* rows,
                   ReadPiece(files_, layout_.parts[i], piece, bounce_.data(), &stats_.bytes_read));
-      PackPiece(layout_.parts[i], piece, rows, resident_[i]);
+      PackPiece(layout_.parts[i], piece, rows, {bounce_.data(), kStreamBounceBytes}, resident_[i]);
       // Direct reads bring a little more than the parts.
       const uint64_t done = std::min(stats_.bytes_read, total);
       if (progress && !progress(done, total)) return LoadCancelled(done, total);
@@ -216,7 +214,7 @@ bool StreamPlace::Read(size_t part) {
     if (options_.delay) options_.delay();
     uint64_t read = 0;
     auto rows = ReadPiece(files_, layout_.parts[part], pieces_[part][i],
-                          bounce_.data() + bounce * kStreamBounce, &read);
+                          bounce_.data() + bounce * kStreamBounceBytes, &read);
     if (!rows.ok()) {
       Fail(std::move(rows).error());
       return false;
@@ -272,7 +270,8 @@ void StreamPlace::PackLoop() {
       }
     }
     if (options_.delay) options_.delay();
-    PackPiece(layout_.parts[raw.part], raw.piece, raw.rows, slot->data);
+    PackPiece(layout_.parts[raw.part], raw.piece, raw.rows,
+              {bounce_.data() + raw.bounce * kStreamBounceBytes, kStreamBounceBytes}, slot->data);
     {
       const std::lock_guard lock(mutex_);
       bounce_free_[raw.bounce] = true;
@@ -355,7 +354,7 @@ uint64_t StreamWeightBytes(const WeightLayout& layout, const StreamOptions& opti
   return Buffer::Reserved(bytes, Pages::kHuge);
 }
 
-uint64_t StreamIoBytes() { return Buffer::Reserved(kStreamBounce * kBounces, Pages::kNormal); }
+uint64_t StreamIoBytes() { return Buffer::Reserved(kStreamBounceBytes * kBounces, Pages::kNormal); }
 
 uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& options) {
   const std::vector<bool> pinned = PinnedParts(layout, options.pinned);

@@ -11,18 +11,21 @@
 namespace snug {
 namespace {
 
-class Golden : public ::testing::TestWithParam<const char*> {};
+// A case, read from its GGUF file or from its Hugging Face folder.
+class Golden : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
 
 TEST_P(Golden, ExactLogitsWithin1e3) {
-  const std::string folder = testing::GoldenPath(std::string("tiny/") + GetParam());
-  SNUG_NEED(folder + "/model.gguf");
+  const std::string folder = testing::GoldenPath(std::string("tiny/") + std::get<0>(GetParam()));
+  const std::string model = folder + std::get<1>(GetParam());
+  SNUG_NEED(model);
   auto golden = SafetensorsFile::Open(folder + "/golden.safetensors");
   ASSERT_TRUE(golden.ok()) << golden.error().message;
   const std::vector<Token> tokens = golden->ReadI32("tokens").value();
   const std::vector<float> expected = golden->ReadF32("logits").value();
 
   EngineOptions options;
-  options.model_path = folder + "/model.gguf";
+  options.model_path = model;
+  options.tokenizer = false;
   options.budget.bytes = 256 * kMiB;
   options.context = 128;
   options.chunk = options.logit_rows = 96;
@@ -42,13 +45,21 @@ TEST_P(Golden, ExactLogitsWithin1e3) {
   EXPECT_LE(worst, 1e-3f);
 }
 
+std::string CaseName(const ::testing::TestParamInfo<Golden::ParamType>& param) {
+  std::string name = std::get<0>(param.param);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name + (*std::get<1>(param.param) == 0 ? "_folder" : "_gguf");
+}
+
 INSTANTIATE_TEST_SUITE_P(Tiny, Golden,
-                         ::testing::Values("llama", "llama-yarn", "llama3-rope", "qwen2", "gemma3"),
-                         [](const auto& param) {
-                           std::string name = param.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         ::testing::Combine(::testing::Values("gemma3", "llama", "llama-yarn",
+                                                              "llama3-rope", "qwen2"),
+                                            ::testing::Values("/model.gguf", "")),
+                         CaseName);
+INSTANTIATE_TEST_SUITE_P(TinyFolders, Golden,
+                         ::testing::Combine(::testing::Values("mistral-swa"),
+                                            ::testing::Values("")),
+                         CaseName);
 
 // The real models' top log-probabilities at the last 64 of 512 positions of three texts.
 class GoldenReal : public ::testing::TestWithParam<const char*> {};

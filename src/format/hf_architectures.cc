@@ -1,0 +1,439 @@
+#include "format/hf_architectures.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "format/hf_config.h"
+#include "format/hf_folder.h"
+
+namespace snug {
+namespace {
+
+using Kind = HfKey::Kind;
+
+constexpr HfView kPlusOne{.value = TensorSource::Value::kPlusOne};
+constexpr HfView kMinusExp{.value = TensorSource::Value::kMinusExp};
+
+// --- names that families share
+
+constexpr HfTensor kEnds[] = {
+    {"model.embed_tokens.weight", "token_embd.weight"},
+    {"model.norm.weight", "output_norm.weight"},
+    {"lm_head.weight", "output.weight"},
+};
+
+constexpr HfTensor kAttention[] = {
+    {"model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight"},
+    {"model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight"},
+    {"model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight"},
+    {"model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight"},
+    {"model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight"},
+    {"model.layers.#.self_attn.q_proj.bias", "blk.#.attn_q.bias"},
+    {"model.layers.#.self_attn.k_proj.bias", "blk.#.attn_k.bias"},
+    {"model.layers.#.self_attn.v_proj.bias", "blk.#.attn_v.bias"},
+    {"model.layers.#.self_attn.o_proj.bias", "blk.#.attn_output.bias"},
+    {"model.layers.#.self_attn.q_norm.weight", "blk.#.attn_q_norm.weight"},
+    {"model.layers.#.self_attn.k_norm.weight", "blk.#.attn_k_norm.weight"},
+    {"model.layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight"},
+};
+
+constexpr HfTensor kGatedMlp[] = {
+    {"model.layers.#.mlp.gate_proj.weight", "blk.#.ffn_gate.weight"},
+    {"model.layers.#.mlp.up_proj.weight", "blk.#.ffn_up.weight"},
+    {"model.layers.#.mlp.down_proj.weight", "blk.#.ffn_down.weight"},
+    {"model.layers.#.mlp.gate_proj.bias", "blk.#.ffn_gate.bias"},
+    {"model.layers.#.mlp.up_proj.bias", "blk.#.ffn_up.bias"},
+    {"model.layers.#.mlp.down_proj.bias", "blk.#.ffn_down.bias"},
+};
+
+constexpr HfTensor kExperts[] = {
+    {"model.layers.#.mlp.gate.weight", "blk.#.ffn_gate_inp.weight"},
+    {"model.layers.#.mlp.experts.#.gate_proj.weight", "blk.#.ffn_gate_exps.weight"},
+    {"model.layers.#.mlp.experts.#.up_proj.weight", "blk.#.ffn_up_exps.weight"},
+    {"model.layers.#.mlp.experts.#.down_proj.weight", "blk.#.ffn_down_exps.weight"},
+};
+
+constexpr HfKey kShared[] = {
+    {"num_hidden_layers", "block_count", Kind::kUint, true},
+    {"hidden_size", "embedding_length", Kind::kUint, true},
+    {"max_position_embeddings", "context_length"},
+    {"intermediate_size", "feed_forward_length"},
+    {"num_attention_heads", "attention.head_count"},
+    {"num_key_value_heads", "attention.head_count_kv"},
+    {"head_dim", "attention.key_length"},
+    {"head_dim", "attention.value_length"},
+    {"rms_norm_eps", "attention.layer_norm_rms_epsilon", Kind::kFloat},
+    {"vocab_size", "vocab_size"},
+    {"attn_logit_softcapping", "attn_logit_softcapping", Kind::kFloat},
+    {"final_logit_softcapping", "final_logit_softcapping", Kind::kFloat},
+};
+
+constexpr HfFixed kSilu[] = {
+    {"hidden_act", "\"silu\""},
+    {"use_sliding_window", "false"},
+};
+
+// --- Gemma 2 and 3: weights of norms are stored less one.
+
+constexpr HfTensor kGemma[] = {
+    {"model.embed_tokens.weight", "token_embd.weight"},
+    {"model.norm.weight", "output_norm.weight", kPlusOne},
+    {"lm_head.weight", "output.weight"},
+    {"model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight", kPlusOne},
+    {"model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight"},
+    {"model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight"},
+    {"model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight"},
+    {"model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight"},
+    {"model.layers.#.self_attn.q_norm.weight", "blk.#.attn_q_norm.weight", kPlusOne},
+    {"model.layers.#.self_attn.k_norm.weight", "blk.#.attn_k_norm.weight", kPlusOne},
+    {"model.layers.#.post_attention_layernorm.weight", "blk.#.post_attention_norm.weight",
+     kPlusOne},
+    {"model.layers.#.pre_feedforward_layernorm.weight", "blk.#.ffn_norm.weight", kPlusOne},
+    {"model.layers.#.post_feedforward_layernorm.weight", "blk.#.post_ffw_norm.weight", kPlusOne},
+};
+
+constexpr HfFixed kGemmaFixed[] = {
+    {"hidden_activation", "\"gelu_pytorch_tanh\""},
+    {"attention_bias", "false"},
+    {"use_bidirectional_attention", "false"},
+};
+
+// q k' is scaled by 1 / sqrt(query_pre_attn_scalar), which is the head size in most models.
+Status FinishGemma(HfFolder& folder, const Json& config) {
+  SNUG_ASSIGN(const auto scalar, HfFloat(folder, config, "query_pre_attn_scalar"));
+  if (!scalar) return {};
+  if (!(*scalar > 0)) return folder.Bad("config.json", "query_pre_attn_scalar is not positive");
+  folder.SetFloat(*folder.GetString("general.architecture") + ".attention.scale",
+                  1 / std::sqrt(*scalar));
+  return {};
+}
+
+// --- OLMo 2: no norm before a block, one after it.
+
+constexpr HfTensor kOlmo2Norms[] = {
+    {"model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight"},
+    {"model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight"},
+    {"model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight"},
+    {"model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight"},
+    {"model.layers.#.self_attn.q_norm.weight", "blk.#.attn_q_norm.weight"},
+    {"model.layers.#.self_attn.k_norm.weight", "blk.#.attn_k_norm.weight"},
+    {"model.layers.#.post_attention_layernorm.weight", "blk.#.post_attention_norm.weight"},
+    {"model.layers.#.post_feedforward_layernorm.weight", "blk.#.post_ffw_norm.weight"},
+};
+
+// --- Phi 3: q, k, v in one matrix, gate and up in another, as in GGUF.
+
+constexpr HfTensor kPhi3[] = {
+    {"model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight"},
+    {"model.layers.#.self_attn.qkv_proj.weight", "blk.#.attn_qkv.weight"},
+    {"model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight"},
+    {"model.layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight"},
+    {"model.layers.#.mlp.gate_up_proj.weight", "blk.#.ffn_up.weight"},
+    {"model.layers.#.mlp.down_proj.weight", "blk.#.ffn_down.weight"},
+};
+
+// --- Granite 3: Llama with four scales.
+
+constexpr HfKey kGraniteKeys[] = {
+    {"attention_multiplier", "attention.scale", Kind::kFloat},
+    {"embedding_multiplier", "embedding_scale", Kind::kFloat},
+    {"residual_multiplier", "residual_scale", Kind::kFloat},
+    {"logits_scaling", "logit_scale", Kind::kFloat},
+};
+
+// --- mixtures of experts
+
+constexpr HfKey kMixtralKeys[] = {
+    {"num_local_experts", "expert_count", Kind::kUint, true},
+    {"num_experts_per_tok", "expert_used_count", Kind::kUint, true},
+};
+
+constexpr HfTensor kMixtral[] = {
+    {"model.layers.#.block_sparse_moe.gate.weight", "blk.#.ffn_gate_inp.weight"},
+    {"model.layers.#.block_sparse_moe.experts.#.w1.weight", "blk.#.ffn_gate_exps.weight"},
+    {"model.layers.#.block_sparse_moe.experts.#.w3.weight", "blk.#.ffn_up_exps.weight"},
+    {"model.layers.#.block_sparse_moe.experts.#.w2.weight", "blk.#.ffn_down_exps.weight"},
+};
+
+constexpr HfKey kExpertKeys[] = {
+    {"num_experts", "expert_count"},
+    {"num_local_experts", "expert_count"},
+    {"num_experts_per_tok", "expert_used_count", Kind::kUint, true},
+    {"moe_intermediate_size", "expert_feed_forward_length"},
+    {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
+};
+
+constexpr HfFixed kOlmoeFixed[] = {
+    {"hidden_act", "\"silu\""},
+    {"norm_topk_prob", "false"},
+    {"clip_qkv", ""},
+};
+
+constexpr HfFixed kQwenMoeFixed[] = {
+    {"hidden_act", "\"silu\""},   {"norm_topk_prob", "true"}, {"use_sliding_window", "false"},
+    {"decoder_sparse_step", "1"}, {"mlp_only_layers", "[]"},
+};
+
+// --- GPT-OSS: experts of [inputs, outputs], gate and up in turns; sinks. Real folders have MXFP4.
+
+constexpr HfView kTransposed{.transposed = true};
+constexpr HfView kGateOfPairs{.transposed = true, .part = 0, .parts = 2};
+constexpr HfView kUpOfPairs{.transposed = true, .part = 1, .parts = 2};
+constexpr HfView kGateBiasOfPairs{.part = 0, .parts = 2};
+constexpr HfView kUpBiasOfPairs{.part = 1, .parts = 2};
+
+constexpr HfTensor kGptOss[] = {
+    {"model.layers.#.input_layernorm.weight", "blk.#.attn_norm.weight"},
+    {"model.layers.#.self_attn.q_proj.weight", "blk.#.attn_q.weight"},
+    {"model.layers.#.self_attn.k_proj.weight", "blk.#.attn_k.weight"},
+    {"model.layers.#.self_attn.v_proj.weight", "blk.#.attn_v.weight"},
+    {"model.layers.#.self_attn.o_proj.weight", "blk.#.attn_output.weight"},
+    {"model.layers.#.self_attn.q_proj.bias", "blk.#.attn_q.bias"},
+    {"model.layers.#.self_attn.k_proj.bias", "blk.#.attn_k.bias"},
+    {"model.layers.#.self_attn.v_proj.bias", "blk.#.attn_v.bias"},
+    {"model.layers.#.self_attn.o_proj.bias", "blk.#.attn_output.bias"},
+    {"model.layers.#.self_attn.sinks", "blk.#.attn_sinks.weight"},
+    {"model.layers.#.post_attention_layernorm.weight", "blk.#.post_attention_norm.weight"},
+    {"model.layers.#.mlp.router.weight", "blk.#.ffn_gate_inp.weight"},
+    {"model.layers.#.mlp.router.bias", "blk.#.ffn_gate_inp.bias"},
+    {"model.layers.#.mlp.experts.gate_up_proj", "blk.#.ffn_gate_exps.weight", kGateOfPairs},
+    {"model.layers.#.mlp.experts.gate_up_proj", "blk.#.ffn_up_exps.weight", kUpOfPairs},
+    {"model.layers.#.mlp.experts.down_proj", "blk.#.ffn_down_exps.weight", kTransposed},
+    {"model.layers.#.mlp.experts.gate_up_proj_bias", "blk.#.ffn_gate_exps.bias", kGateBiasOfPairs},
+    {"model.layers.#.mlp.experts.gate_up_proj_bias", "blk.#.ffn_up_exps.bias", kUpBiasOfPairs},
+    {"model.layers.#.mlp.experts.down_proj_bias", "blk.#.ffn_down_exps.bias"},
+};
+
+constexpr HfKey kGptOssKeys[] = {
+    {"num_local_experts", "expert_count", Kind::kUint, true},
+    {"num_experts_per_tok", "expert_used_count", Kind::kUint, true},
+    {"intermediate_size", "expert_feed_forward_length", Kind::kUint, true},
+};
+
+constexpr HfFixed kGptOssFixed[] = {
+    {"hidden_act", "\"silu\""},
+    {"swiglu_limit", "7|7.0"},
+    {"swiglu_alpha", "1.702"},
+};
+
+// --- Mamba and Mamba-2
+
+constexpr HfTensor kMamba[] = {
+    {"backbone.embeddings.weight", "token_embd.weight"},
+    {"backbone.norm_f.weight", "output_norm.weight"},
+    {"lm_head.weight", "output.weight"},
+    {"backbone.layers.#.norm.weight", "blk.#.attn_norm.weight"},
+    {"backbone.layers.#.mixer.in_proj.weight", "blk.#.ssm_in.weight"},
+    {"backbone.layers.#.mixer.conv1d.weight", "blk.#.ssm_conv1d.weight"},
+    {"backbone.layers.#.mixer.conv1d.bias", "blk.#.ssm_conv1d.bias"},
+    {"backbone.layers.#.mixer.out_proj.weight", "blk.#.ssm_out.weight"},
+};
+
+constexpr HfTensor kMamba1[] = {
+    {"backbone.layers.#.mixer.x_proj.weight", "blk.#.ssm_x.weight"},
+    {"backbone.layers.#.mixer.dt_proj.weight", "blk.#.ssm_dt.weight"},
+    {"backbone.layers.#.mixer.dt_proj.bias", "blk.#.ssm_dt.bias"},
+    {"backbone.layers.#.mixer.A_log", "blk.#.ssm_a", kMinusExp},
+    {"backbone.layers.#.mixer.D", "blk.#.ssm_d"},
+};
+
+constexpr HfView kMinusExpColumn{.value = TensorSource::Value::kMinusExp, .column = true};
+constexpr HfView kColumn{.column = true};
+
+constexpr HfTensor kMamba2[] = {
+    {"backbone.layers.#.mixer.dt_bias", "blk.#.ssm_dt.bias"},
+    {"backbone.layers.#.mixer.A_log", "blk.#.ssm_a", kMinusExpColumn},
+    {"backbone.layers.#.mixer.D", "blk.#.ssm_d", kColumn},
+    {"backbone.layers.#.mixer.norm.weight", "blk.#.ssm_norm.weight"},
+};
+
+constexpr HfKey kMambaKeys[] = {
+    {"conv_kernel", "ssm.conv_kernel", Kind::kUint, true},
+    {"state_size", "ssm.state_size", Kind::kUint, true},
+    {"layer_norm_epsilon", "attention.layer_norm_rms_epsilon", Kind::kFloat},
+};
+
+constexpr HfFixed kMambaFixed[] = {
+    {"hidden_act", "\"silu\""},
+    {"use_bias", "false"},
+    {"use_conv_bias", "true"},
+};
+
+// Sizes that follow from others, and what GGUF files say of a model without attention.
+Status FinishMambaOf(HfFolder& folder, const Json& config, const std::string& arch) {
+  SNUG_ASSIGN(const auto dim, HfUint(folder, config, "hidden_size"));
+  SNUG_ASSIGN(const auto inner, HfUint(folder, config, "intermediate_size"));
+  SNUG_ASSIGN(const auto expand, HfUint(folder, config, "expand"));
+  if (expand.value_or(2) > 64) return folder.Bad("config.json", "expand is impossible");
+  folder.SetUint(arch + ".ssm.inner_size", inner ? *inner : dim.value_or(0) * expand.value_or(2));
+  folder.SetUint(arch + ".context_length", 1 << 20);
+  return {};
+}
+
+Status FinishMamba(HfFolder& folder, const Json& config) {
+  SNUG_TRY(FinishMambaOf(folder, config, "mamba"));
+  const Json rank = config.value("time_step_rank", Json("auto"));
+  if (rank == "auto") {
+    SNUG_ASSIGN(const auto dim, HfUint(folder, config, "hidden_size"));
+    folder.SetUint("mamba.ssm.time_step_rank", (dim.value_or(0) + 15) / 16);
+    return {};
+  }
+  SNUG_ASSIGN(const auto value, HfUint(folder, config, "time_step_rank"));
+  if (value) folder.SetUint("mamba.ssm.time_step_rank", *value);
+  return {};
+}
+
+constexpr HfKey kMamba2Keys[] = {
+    {"conv_kernel", "ssm.conv_kernel", Kind::kUint, true},
+    {"state_size", "ssm.state_size", Kind::kUint, true},
+    {"num_heads", "ssm.time_step_rank", Kind::kUint, true},
+    {"n_groups", "ssm.group_count", Kind::kUint, true},
+    {"layer_norm_epsilon", "attention.layer_norm_rms_epsilon", Kind::kFloat},
+};
+
+Status FinishMamba2(HfFolder& folder, const Json& config) {
+  return FinishMambaOf(folder, config, "mamba2");
+}
+
+// --- the registry
+
+constexpr std::string_view kGemma2Defaults = R"({"num_attention_heads": 8,
+  "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
+  "rms_norm_eps": 1e-6, "rope_theta": 10000, "query_pre_attn_scalar": 256,
+  "sliding_window": 4096, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0})";
+constexpr std::string_view kGemma3Defaults = R"({"num_attention_heads": 8,
+  "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
+  "rms_norm_eps": 1e-6, "rope_theta": 1000000, "rope_local_base_freq": 10000,
+  "query_pre_attn_scalar": 256, "sliding_window": 4096})";
+constexpr std::string_view kLlamaDefaults = R"({"rms_norm_eps": 1e-6,
+  "max_position_embeddings": 2048})";
+constexpr std::string_view kMistralDefaults = R"({"rms_norm_eps": 1e-6,
+  "num_key_value_heads": 8, "sliding_window": 4096, "max_position_embeddings": 131072})";
+constexpr std::string_view kMixtralDefaults = R"({"rms_norm_eps": 1e-5,
+  "num_key_value_heads": 8, "rope_theta": 1000000, "max_position_embeddings": 131072,
+  "num_local_experts": 8, "num_experts_per_tok": 2})";
+constexpr std::string_view kMambaDefaults = R"({"state_size": 16, "conv_kernel": 4,
+  "layer_norm_epsilon": 1e-5})";
+constexpr std::string_view kMamba2Defaults = R"({"state_size": 128, "conv_kernel": 4,
+  "layer_norm_epsilon": 1e-5, "n_groups": 8, "num_heads": 128})";
+
+constexpr HfArchitecture kArchitectures[] = {
+    {.model_type = "gemma2",
+     .gguf = "gemma2",
+     .tensors = {kGemma, kGatedMlp},
+     .fixed = kGemmaFixed,
+     .defaults = kGemma2Defaults,
+     .finish = FinishGemma},
+    {.model_type = "gemma3",
+     .gguf = "gemma3",
+     .tensors = {kGemma, kGatedMlp},
+     .fixed = kGemmaFixed,
+     .defaults = kGemma3Defaults,
+     .finish = FinishGemma},
+    {.model_type = "gemma3_text",
+     .gguf = "gemma3",
+     .tensors = {kGemma, kGatedMlp},
+     .fixed = kGemmaFixed,
+     .defaults = kGemma3Defaults,
+     .finish = FinishGemma},
+    {.model_type = "gpt_oss",
+     .gguf = "gpt-oss",
+     .tensors = {kEnds, kGptOss},
+     .keys = kGptOssKeys,
+     .fixed = kGptOssFixed},
+    {.model_type = "granite",
+     .gguf = "granite",
+     .tensors = {kEnds, kAttention, kGatedMlp},
+     .keys = kGraniteKeys,
+     .fixed = kSilu,
+     .interleaved = true},
+    {.model_type = "llama",
+     .gguf = "llama",
+     .tensors = {kEnds, kAttention, kGatedMlp},
+     .fixed = kSilu,
+     .defaults = kLlamaDefaults,
+     .interleaved = true},
+    {.model_type = "mamba",
+     .gguf = "mamba",
+     .tensors = {kMamba, kMamba1},
+     .keys = kMambaKeys,
+     .fixed = kMambaFixed,
+     .defaults = kMambaDefaults,
+     .finish = FinishMamba},
+    {.model_type = "mamba2",
+     .gguf = "mamba2",
+     .tensors = {kMamba, kMamba2},
+     .keys = kMamba2Keys,
+     .fixed = kMambaFixed,
+     .defaults = kMamba2Defaults,
+     .finish = FinishMamba2},
+    {.model_type = "mistral",
+     .gguf = "llama",
+     .tensors = {kEnds, kAttention, kGatedMlp},
+     .fixed = kSilu,
+     .defaults = kMistralDefaults,
+     .interleaved = true},
+    {.model_type = "mixtral",
+     .gguf = "llama",
+     .tensors = {kEnds, kAttention, kMixtral},
+     .keys = kMixtralKeys,
+     .fixed = kSilu,
+     .defaults = kMixtralDefaults,
+     .interleaved = true},
+    {.model_type = "olmo2",
+     .gguf = "olmo2",
+     .tensors = {kEnds, kOlmo2Norms, kGatedMlp},
+     .fixed = kSilu},
+    {.model_type = "olmoe",
+     .gguf = "olmoe",
+     .tensors = {kEnds, kAttention, kExperts},
+     .keys = kExpertKeys,
+     .fixed = kOlmoeFixed},
+    {.model_type = "phi3", .gguf = "phi3", .tensors = {kEnds, kPhi3}, .fixed = kSilu},
+    {.model_type = "qwen2",
+     .gguf = "qwen2",
+     .tensors = {kEnds, kAttention, kGatedMlp},
+     .fixed = kSilu},
+    {.model_type = "qwen3",
+     .gguf = "qwen3",
+     .tensors = {kEnds, kAttention, kGatedMlp},
+     .fixed = kSilu},
+    {.model_type = "qwen3_moe",
+     .gguf = "qwen3moe",
+     .tensors = {kEnds, kAttention, kExperts},
+     .keys = kExpertKeys,
+     .fixed = kQwenMoeFixed},
+    {.model_type = "smollm3",
+     .gguf = "smollm3",
+     .tensors = {kEnds, kAttention, kGatedMlp},
+     .fixed = kSilu,
+     .interleaved = true},
+};
+
+}  // namespace
+
+std::span<const HfArchitecture> HfArchitectures() { return kArchitectures; }
+
+const HfArchitecture* FindHfArchitecture(std::string_view model_type) {
+  const auto* it = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
+                                [&](const auto& a) { return a.model_type == model_type; });
+  return it == std::end(kArchitectures) ? nullptr : it;
+}
+
+std::span<const HfKey> HfSharedKeys() { return kShared; }
+
+bool HfIgnores(std::string_view tensor) {
+  constexpr std::string_view kParts[] = {"vision_tower.", "multi_modal_projector.", "visual."};
+  constexpr std::string_view kEndings[] = {".rotary_emb.inv_freq", ".attention.bias",
+                                           ".attention.masked_bias"};
+  return tensor.starts_with("mtp.") ||
+         std::any_of(std::begin(kParts), std::end(kParts),
+                     [&](std::string_view p) {
+                       return tensor.starts_with(p) ||
+                              (tensor.starts_with("model.") && tensor.substr(6).starts_with(p));
+                     }) ||
+         std::any_of(std::begin(kEndings), std::end(kEndings),
+                     [&](std::string_view e) { return tensor.ends_with(e); });
+}
+
+}  // namespace snug
