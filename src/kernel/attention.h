@@ -45,6 +45,7 @@ struct AttentionArgs {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   uint32_t heads = 0, kv_heads = 0, head_dim = 0;
   uint32_t window = 0;  // 0: full; else query p sees keys in (p - window, p]
+  bool causal = true;   // else every query sees all keys, as in encoders; needs window = 0
   float scale = 1;      // multiplies q.k
   float softcap = 0;    // 0: none; else scores become softcap * tanh(score / softcap)
   bool exact = false;   // float32 products throughout
@@ -62,10 +63,10 @@ struct AttentionArgs {
   size_t out_stride = 0;
 };
 
-// Work is cut into independent tasks for the caller's threads. Prefill (many tokens): a task is a
-// block of queries of one KV head over all its splits. Decode (few tokens): a task is one split of
-// one KV head for all rows, its partials go to `partial`, and Combine finishes a (row, head) in
-// split order.
+// Work is cut into independent tasks for the caller's threads. Prefill (many tokens) and encoders:
+// a task is a block of queries of one KV head over all its splits. Decode (few tokens): a task is
+// one split of one KV head for all rows, its partials go to `partial`, and Combine finishes a (row,
+// head) in split order.
 struct AttentionPlan {
   bool split = false;  // partials and Combine needed
   uint32_t tasks = 0;

@@ -54,6 +54,11 @@ Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv) {
   return s;
 }
 
+// The last position that the query at `position` sees.
+uint32_t LastSeen(const AttentionArgs& a, uint32_t position) {
+  return a.causal ? position : a.first_pos + a.tokens - 1;
+}
+
 uint32_t FirstTile(const AttentionArgs& a, uint32_t position) {
   return a.window == 0 || position + 1 <= a.window ? 0 : (position + 1 - a.window) / kTileTokens;
 }
@@ -66,7 +71,7 @@ Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n,
   for (uint32_t t = 0; t < n; ++t) {
     for (size_t g = 0; g < group; ++g) {
       const size_t r = t * group + g;
-      s.state[r] = {int64_t{a.first_pos} + first + t, 0, 0, s.part + r * b.padded_dim};
+      s.state[r] = {LastSeen(a, a.first_pos + first + t), 0, 0, s.part + r * b.padded_dim};
       PrepareQuery(a, a.q + (first + t) * a.q_stride + (head * group + g) * a.head_dim,
                    s.queries + r * query_bytes);
     }
@@ -102,7 +107,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
     s.sum[r] = 0;
     std::memset(s.total + r * b.padded_dim, 0, b.padded_dim * sizeof(float));
   }
-  const uint32_t end = (a.first_pos + first + n - 1) / kTileTokens + 1;
+  const uint32_t end = LastSeen(a, a.first_pos + first + n - 1) / kTileTokens + 1;
   for (uint32_t t = FirstTile(a, a.first_pos + first); t < end;) {
     const auto stop =
         static_cast<uint32_t>(std::min<size_t>(end, (t / kSplitTiles + 1) * kSplitTiles));
@@ -152,7 +157,8 @@ void SplitTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
 AttentionPlan PlanAttention(const AttentionArgs& a, int /*threads*/) {
   AttentionPlan plan;
   const size_t group = a.heads / a.kv_heads;
-  plan.split = a.tokens <= kMaxSplitRows;
+  assert(a.causal || a.window == 0);
+  plan.split = a.causal && a.tokens <= kMaxSplitRows;
   if (!plan.split) {
     plan.query_block = static_cast<uint32_t>(BlockTokens(group));
     plan.tasks = (a.tokens + plan.query_block - 1) / plan.query_block * a.kv_heads;
@@ -205,11 +211,12 @@ void AttentionReference(const AttentionArgs& a) {
   for (uint32_t t = 0; t < a.tokens; ++t) {
     const uint32_t pos = a.first_pos + t;
     const uint32_t oldest = a.window == 0 || pos + 1 <= a.window ? 0 : pos + 1 - a.window;
+    const uint32_t last = LastSeen(a, pos);
     for (uint32_t h = 0; h < a.heads; ++h) {
       const uint32_t kv = h / (a.heads / a.kv_heads);
       const float* q = a.q + t * a.q_stride + h * a.head_dim;
       std::vector<double> score;
-      for (uint32_t p = oldest; p <= pos; ++p) {
+      for (uint32_t p = oldest; p <= last; ++p) {
         LoadKey(a.key_type, a.tiles[p / kTileTokens] + kv * key_bytes, a.head_dim, p % kTileTokens,
                 row.data());
         double dot = 0;
@@ -221,7 +228,7 @@ void AttentionReference(const AttentionArgs& a) {
       double sum = 0;
       for (double& s : score) sum += s = std::exp(s - max);
       std::vector<double> out(a.head_dim);
-      for (uint32_t p = oldest; p <= pos; ++p) {
+      for (uint32_t p = oldest; p <= last; ++p) {
         const uint8_t* values =
             a.tiles[p / kTileTokens] + a.kv_heads * key_bytes + kv * value_bytes;
         LoadValue(a.value_type, values, a.head_dim, p % kTileTokens, row.data());

@@ -55,6 +55,29 @@ static void RmsNormT(const float* x, const float* w, float eps, size_t n, float*
   });
 }
 
+static void LayerNormT(const float* x, const float* w, const float* b, float eps, size_t n,
+                       float* y) {
+  // The mean first: a sum of squares less the square of the sum loses what a large mean leaves.
+  VF sum = hn::Zero(DF());
+  ForVectors(n, [&](size_t i, auto load, auto) HWY_ATTR { sum = hn::Add(sum, load(x + i)); });
+  const float mean = Sum(sum) / static_cast<float>(n);
+  const VF shift = hn::Set(DF(), mean);
+  VF squares = hn::Zero(DF());
+  const size_t whole = n / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    const VF v = hn::Sub(hn::LoadU(DF(), x + i), shift);
+    squares = hn::MulAdd(v, v, squares);
+  }
+  float variance = Sum(squares);
+  for (size_t i = whole; i < n; ++i) variance += (x[i] - mean) * (x[i] - mean);
+  const float scale = 1.0f / std::sqrt(variance / static_cast<float>(n) + eps);
+  ForVectors(n, [&](size_t i, auto load, auto store) HWY_ATTR {
+    VF v = hn::Mul(hn::Mul(hn::Sub(load(x + i), shift), hn::Set(DF(), scale)), load(w + i));
+    if (b != nullptr) v = hn::Add(v, load(b + i));
+    store(v, y + i);
+  });
+}
+
 static void AddToT(const float* x, size_t n, float* y) {
   ForVectors(n, [&](size_t i, auto load, auto store)
                     HWY_ATTR { store(hn::Add(load(x + i), load(y + i)), y + i); });
@@ -87,6 +110,25 @@ static void GeluMulT(const float* gate, const float* up, size_t n, float* y) {
     const VF cubic = hn::MulAdd(hn::Mul(g, g), hn::Mul(g, hn::Set(d, 0.044715f)), g);
     const VF z = hn::Mul(cubic, hn::Set(d, 1.59576912f));
     store(hn::Mul(Gate(g, z), load(up + i)), y + i);
+  });
+}
+
+static void GeluErfT(size_t n, float* x) {
+  // For z = |x|: 1 - Phi(z) = 1/2 erfc(z / sqrt 2), by Hastings' rational approximation (Abramowitz
+  // and Stegun 7.1.26, off by at most 1.5e-7); Phi(-z) = 1 - Phi(z).
+  ForVectors(n, [&](size_t i, auto load, auto store) HWY_ATTR {
+    const DF d;
+    const VF v = load(x + i), z = hn::Mul(hn::Abs(v), hn::Set(d, 0.70710678f));
+    const VF one = hn::Set(d, 1.0f);
+    const VF t = hn::Div(one, hn::MulAdd(z, hn::Set(d, 0.3275911f), one));
+    VF p = hn::Set(d, 0.5f * 1.061405429f);
+    p = hn::MulAdd(p, t, hn::Set(d, 0.5f * -1.453152027f));
+    p = hn::MulAdd(p, t, hn::Set(d, 0.5f * 1.421413741f));
+    p = hn::MulAdd(p, t, hn::Set(d, 0.5f * -0.284496736f));
+    p = hn::MulAdd(p, t, hn::Set(d, 0.5f * 0.254829592f));
+    const VF tail = hn::Mul(hn::Mul(p, t), Exp(hn::Neg(hn::Mul(z, z))));
+    const VF phi = hn::IfThenElse(hn::Lt(v, hn::Zero(d)), tail, hn::Sub(one, tail));
+    store(hn::Mul(v, phi), x + i);
   });
 }
 
@@ -160,10 +202,12 @@ SNUG_AFTER_NAMESPACE();
 namespace snug {
 
 HWY_EXPORT(RmsNormT);
+HWY_EXPORT(LayerNormT);
 HWY_EXPORT(AddToT);
 HWY_EXPORT(ScaleT);
 HWY_EXPORT(SiluMulT);
 HWY_EXPORT(GeluMulT);
+HWY_EXPORT(GeluErfT);
 HWY_EXPORT(SoftmaxT);
 HWY_EXPORT(ArgMaxT);
 HWY_EXPORT(SoftCapT);
@@ -171,6 +215,9 @@ HWY_EXPORT(RopeNeoxT);
 
 void RmsNorm(const float* x, const float* w, float eps, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(RmsNormT)(x, w, eps, n, y);
+}
+void LayerNorm(const float* x, const float* w, const float* b, float eps, size_t n, float* y) {
+  HWY_DYNAMIC_DISPATCH(LayerNormT)(x, w, b, eps, n, y);
 }
 void AddTo(const float* x, size_t n, float* y) { HWY_DYNAMIC_DISPATCH(AddToT)(x, n, y); }
 void Scale(float s, size_t n, float* x) { HWY_DYNAMIC_DISPATCH(ScaleT)(s, n, x); }
@@ -180,6 +227,7 @@ void SiluMul(const float* gate, const float* up, size_t n, float* y) {
 void GeluMul(const float* gate, const float* up, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(GeluMulT)(gate, up, n, y);
 }
+void GeluErf(size_t n, float* x) { HWY_DYNAMIC_DISPATCH(GeluErfT)(n, x); }
 void Softmax(float* x, size_t n) { HWY_DYNAMIC_DISPATCH(SoftmaxT)(x, n); }
 size_t ArgMax(const float* x, size_t n) { return HWY_DYNAMIC_DISPATCH(ArgMaxT)(x, n); }
 void SoftCap(float cap, size_t n, float* x) { HWY_DYNAMIC_DISPATCH(SoftCapT)(cap, n, x); }

@@ -10,10 +10,14 @@ namespace snug {
 // y = x / rms(x) * w (RMSNorm, Zhang and Sennrich 2019); w null means ones. Gemma's "1 + w" is
 // stored added in GGUF. y may be x.
 void RmsNorm(const float* x, const float* w, float eps, size_t n, float* y);
+// y = (x - mean(x)) / sqrt(var(x) + eps) * w + b (LayerNorm, Ba et al. 2016); b null means none. y
+// may be x.
+void LayerNorm(const float* x, const float* w, const float* b, float eps, size_t n, float* y);
 void AddTo(const float* x, size_t n, float* y);                        // y += x
 void Scale(float s, size_t n, float* x);                               // x *= s
 void SiluMul(const float* gate, const float* up, size_t n, float* y);  // silu(gate) * up
 void GeluMul(const float* gate, const float* up, size_t n, float* y);  // gelu_tanh(gate) * up
+void GeluErf(size_t n, float* x);  // x = x Phi(x), Phi the normal distribution function
 void Softmax(float* x, size_t n);
 size_t ArgMax(const float* x, size_t n);      // the first of equals
 void SoftCap(float cap, size_t n, float* x);  // cap * tanh(x / cap)

@@ -69,15 +69,16 @@ class Cache {
   }
 
   // Attention of all tokens in chunks, each task run, in reverse order.
-  std::vector<float> Run(uint32_t chunk, bool exact) const {
+  std::vector<float> Run(uint32_t chunk, bool exact, bool causal = true) const {
     std::vector<float> out(queries_.size());
     std::vector<uint8_t> scratch(AttentionScratchBytes(s_.head_dim, s_.heads / s_.kv_heads) + 64);
     uint8_t* aligned =
         scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
     std::vector<float> partial(PartialFloats(kMaxSplitRows, s_.heads, s_.head_dim, tokens_));
     for (uint32_t first = 0; first < tokens_; first += chunk) {
-      const AttentionArgs a =
+      AttentionArgs a =
           Args(first, std::min(chunk, tokens_ - first), out.data() + first * width(), exact);
+      a.causal = causal;
       const AttentionPlan plan = PlanAttention(a, 2);
       for (uint32_t t = plan.tasks; t-- > 0;) AttendTask(a, plan, t, aligned, partial.data());
       for (uint32_t r = 0; plan.split && r < a.tokens; ++r) {
@@ -87,9 +88,11 @@ class Cache {
     return out;
   }
 
-  std::vector<float> Reference() const {
+  std::vector<float> Reference(bool causal = true) const {
     std::vector<float> out(queries_.size());
-    AttentionReference(Args(0, tokens_, out.data(), true));
+    AttentionArgs a = Args(0, tokens_, out.data(), true);
+    a.causal = causal;
+    AttentionReference(a);
     return out;
   }
 
@@ -129,6 +132,25 @@ TEST(Attention, EqualsTheReferenceOnEveryTarget) {
         // once more.
         EXPECT_LE(Worst(cache.Run(tokens, false), reference), 0.03f) << s.head_dim << " " << tokens;
         EXPECT_LE(Worst(cache.Run(tokens, true), reference), 2e-5f) << s.head_dim << " " << tokens;
+      }
+    }
+  }
+  UseTarget(0);
+}
+
+TEST(Attention, OfEncodersSeesAllTokens) {
+  for (const int64_t target : RunnableTargets()) {
+    UseTarget(target);
+    for (const Shape& s : kShapes) {
+      if (s.window != 0) continue;
+      for (const uint32_t tokens : {1u, 2u, 17u, 64u, 65u, 300u}) {
+        const Cache cache(s, tokens);
+        const auto reference = cache.Reference(false);
+        EXPECT_LE(Worst(cache.Run(tokens, false, false), reference), 0.03f) << tokens;
+        EXPECT_LE(Worst(cache.Run(tokens, true, false), reference), 2e-5f) << tokens;
+        if (tokens > 1) {
+          EXPECT_GT(Worst(cache.Reference(), reference), 0.1f);
+        }
       }
     }
   }

@@ -61,6 +61,43 @@ TEST(Ops, GatedActivations) {
   });
 }
 
+TEST(Ops, LayerNorm) {
+  ForSizes([](size_t n) {
+    auto x = Random(n, 3);
+    for (float& v : x) v += 100;  // a mean that would drown the variance of a one-pass sum
+    const auto w = Random(n, 1, 2), b = Random(n, 1, 3);
+    double mean = 0, variance = 0;
+    for (const float v : x) mean += v / static_cast<double>(n);
+    for (const float v : x) variance += (v - mean) * (v - mean) / static_cast<double>(n);
+    const double scale = 1 / std::sqrt(variance + 1e-5);
+    const auto original = x;
+    std::vector<float> y(n), plain(n);
+    LayerNorm(x.data(), w.data(), b.data(), 1e-5f, n, y.data());
+    LayerNorm(x.data(), w.data(), nullptr, 1e-5f, n, plain.data());
+    LayerNorm(x.data(), w.data(), b.data(), 1e-5f, n, x.data());
+    EXPECT_EQ(x, y);
+    for (size_t i = 0; i < n; ++i) {
+      const double expected = (original[i] - mean) * scale * w[i];
+      EXPECT_NEAR(plain[i], expected, 2e-5 * (1 + std::abs(expected)));
+      EXPECT_NEAR(y[i], expected + b[i], 2e-5 * (1 + std::abs(expected)));
+    }
+  });
+}
+
+TEST(Ops, GeluOfTheErrorFunction) {
+  ForSizes([](size_t n) {
+    auto x = Random(n, 3);
+    x[0] = n % 2 == 0 ? -60.0f : 60.0f;  // far outside, and around zero
+    if (n > 2) x[1] = 0, x[2] = -1e-4f;
+    const auto before = x;
+    GeluErf(n, x.data());
+    for (size_t i = 0; i < n; ++i) {
+      const double v = before[i], expected = v * 0.5 * std::erfc(-v / std::sqrt(2.0));
+      EXPECT_NEAR(x[i], expected, 3e-7 * std::max(1.0, std::abs(expected))) << v;
+    }
+  });
+}
+
 TEST(Ops, SoftmaxArgMaxSoftCap) {
   ForSizes([](size_t n) {
     auto x = Random(n, 10);
