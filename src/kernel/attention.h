@@ -49,6 +49,8 @@ struct AttentionArgs {
   float scale = 1;      // multiplies q.k
   float softcap = 0;    // 0: none; else scores become softcap * tanh(score / softcap)
   bool exact = false;   // float32 products throughout
+  // [heads] a score that joins each query's softmax and carries no value (gpt-oss), or null.
+  const float* sinks = nullptr;
   // q [tokens, heads * head_dim] with row stride q_stride, rows at positions first_pos, first_pos +
   // 1, ...
   const float* q = nullptr;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <vector>
 
 #include "kernel/attention_internal.h"
@@ -90,7 +91,12 @@ void Reset(const Block& b) {
 // Floats of one row's partial result: values, maximum, sum.
 size_t PartStride(size_t head_dim) { return PaddedDim(head_dim) + 16; }
 
-void Finish(const float* total, float sum, size_t dims, float* out) {
+// The values of one row of `head` over the sum of its weights, the sink's included; `max` is in
+// units of log 2.
+void Finish(const AttentionArgs& a, size_t head, const float* total, float max, float sum,
+            float* out) {
+  const size_t dims = a.head_dim;
+  if (a.sinks != nullptr) sum += std::exp2(a.sinks[head] * std::numbers::log2e_v<float> - max);
   const float scale = sum > 0 ? 1 / sum : 0;
   for (size_t i = 0; i < dims; ++i) out[i] = total[i] * scale;
 }
@@ -122,7 +128,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
   for (uint32_t t = 0; t < n; ++t) {
     for (size_t g = 0; g < group; ++g) {
       const size_t r = t * group + g;
-      Finish(s.total + r * b.padded_dim, s.sum[r], a.head_dim,
+      Finish(a, head * group + g, s.total + r * b.padded_dim, s.max[r], s.sum[r],
              a.out + (first + t) * a.out_stride + (head * group + g) * a.head_dim);
     }
   }
@@ -201,7 +207,7 @@ void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const fl
     const float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + head) * stride;
     JoinPart(p, p[padded], p[padded + 1], padded, &max, &sum, total);
   }
-  Finish(total, sum, a.head_dim, a.out + row * a.out_stride + head * a.head_dim);
+  Finish(a, head, total, max, sum, a.out + row * a.out_stride + head * a.head_dim);
 }
 
 void AttentionReference(const AttentionArgs& a) {
@@ -224,8 +230,9 @@ void AttentionReference(const AttentionArgs& a) {
         dot *= a.scale;
         score.push_back(a.softcap > 0 ? a.softcap * std::tanh(dot / a.softcap) : dot);
       }
-      const double max = *std::max_element(score.begin(), score.end());
-      double sum = 0;
+      double max = *std::max_element(score.begin(), score.end());
+      if (a.sinks != nullptr) max = std::max<double>(max, a.sinks[h]);
+      double sum = a.sinks == nullptr ? 0 : std::exp(a.sinks[h] - max);
       for (double& s : score) sum += s = std::exp(s - max);
       std::vector<double> out(a.head_dim);
       for (uint32_t p = oldest; p <= last; ++p) {

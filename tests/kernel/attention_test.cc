@@ -16,6 +16,7 @@ struct Shape {
   KvType keys, values;
   uint32_t heads, kv_heads, head_dim, window;
   float softcap;
+  bool sinks = false;
 };
 
 // A cache of `tokens` random tokens in pages, and queries for all of them.
@@ -44,6 +45,9 @@ class Cache {
     }
     queries_.resize(size_t{tokens} * width());
     for (float& v : queries_) v = normal(rng);
+    if (!s.sinks) return;
+    sinks_.resize(s.heads);
+    for (float& v : sinks_) v = 3 * normal(rng);
   }
 
   size_t width() const { return size_t{s_.heads} * s_.head_dim; }
@@ -65,6 +69,7 @@ class Cache {
     a.first_pos = first;
     a.tiles = bases_.data();
     a.out = out;
+    if (s_.sinks) a.sinks = sinks_.data();
     return a;
   }
 
@@ -101,7 +106,7 @@ class Cache {
   uint32_t tokens_;
   std::vector<std::vector<uint8_t>> pages_;
   std::vector<const uint8_t*> bases_;
-  std::vector<float> queries_;
+  std::vector<float> queries_, sinks_;
 };
 
 float Worst(const std::vector<float>& a, const std::vector<float>& b) {
@@ -119,7 +124,9 @@ const Shape kShapes[] = {{KvType::kF16, KvType::kF16, 12, 2, 128, 0, 0},
                          {KvType::kF16, KvType::kQ8_0, 14, 2, 96, 0, 30},
                          {KvType::kF32, KvType::kF32, 4, 2, 80, 64, 0},
                          {KvType::kBF16, KvType::kF16, 5, 1, 80, 0, 0},
-                         {KvType::kF16, KvType::kF16, 9, 1, 40, 1, 0}};
+                         {KvType::kF16, KvType::kF16, 9, 1, 40, 1, 0},
+                         {KvType::kF16, KvType::kF16, 8, 2, 64, 0, 0, true},
+                         {KvType::kQ8_0, KvType::kF16, 4, 4, 32, 128, 50, true}};
 
 TEST(Attention, EqualsTheReferenceOnEveryTarget) {
   for (const int64_t target : RunnableTargets()) {
