@@ -57,11 +57,8 @@ Status Engine::Load() {
                 SplitHead::Load(*file_, parts.subspan(whole.first_head), *ledger_, *pool_));
   }
   SNUG_ASSIGN(const uint8_t* globals, place_->Acquire(0));
-  const Part& part = layout_.parts[0];
-  output_norm_ = reinterpret_cast<const float*>(globals + part.tensors[0].offset);
-  const float* divisors = part.tensors.size() > 1
-                              ? reinterpret_cast<const float*>(globals + part.tensors[1].offset)
-                              : nullptr;
+  globals_ = ViewPart(layout_.parts[0], globals);
+  const float* divisors = RopeDivisors(config().rope, globals_, options_.context);
   embedding_ = file_->Find("token_embd.weight");
   embedding_row_.resize(RowBufferBytes(*embedding_));
 
@@ -172,7 +169,7 @@ Status Engine::RunLayers() {
   for (uint32_t l = 0; l < config().layers; ++l) {
     const size_t part = 1 + l;
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
-    model_->Layer(*blocks_, l, ViewLayer(layout_.parts[part], base));
+    model_->Layer(*blocks_, l, ViewPart(layout_.parts[part], base));
     place_->Release(part);
     traffic_.weight_bytes += layout_.parts[part].bytes;
   }
@@ -180,7 +177,7 @@ Status Engine::RunLayers() {
 }
 
 Status Engine::RunHead(std::span<const uint32_t> rows) {
-  blocks_->BeginHead(rows, output_norm_);
+  blocks_->BeginHead(rows, globals_.vec(Role::kOutputNorm));
   if (split_head_) {
     const Activations& x = blocks_->head_input();
     const bool found =

@@ -107,7 +107,7 @@ class Engine {
   size_t top_ = 0;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Blocks> blocks_;
-  const float* output_norm_ = nullptr;
+  LayerWeights globals_;
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row
   std::vector<std::vector<Token>> history_;  // [sequences], capacity: the context

@@ -47,15 +47,17 @@ class Blocks {
   float* x(uint32_t row) { return x_ + size_t{row} * config_.dim; }  // [rows, dim]
 
   // --- what layer graphs call
+  // Products add the bias of their role where w has one.
+  void Plain();                            // h = x, prepared for products
   void Norm(const float* weight);          // h = RMSNorm(x), prepared for products
   void ProjectQkv(const LayerWeights& w);  // q, k, v = h Wq, h Wk, h Wv
-  // Adds biases and norms queries and keys where w has them, rotates, and encodes keys and values
-  // into the cache.
+  // Norms queries and keys where w has norms, rotates, and encodes keys and values into the cache.
   void RotateAndStore(uint32_t layer, const LayerWeights& w);
   void Attend(uint32_t layer);             // attended = softmax(q k') v over the encoded cache
   void ProjectOut(const LayerWeights& w);  // out = attended Wo
   void GatedFfn(const LayerWeights& w);    // out = (act(h Wgate) * h Wup) Wdown
-  void AddResidual(const float* norm);     // x += out, or RMSNorm(out) where `norm` is given
+  // x += out, or RMSNorm(out) where `norm` is given, times residual_scale.
+  void AddResidual(const float* norm);
 
   // --- the head
   // Norms the listed rows for the head (at most logit_rows) and prepares them.
@@ -71,6 +73,7 @@ class Blocks {
  private:
   struct Product {
     PackedMatrix w;
+    const float* bias;  // [w.rows], or null
     float* out;
     size_t stride;
   };

@@ -11,16 +11,16 @@ namespace snug {
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 enum class RopeScaling : uint8_t { kNone, kLinear, kYarn };
 
-// Rotary embedding of one kind of layer. Llama 3's scaling comes as per-frequency divisors
-// (rope_freqs.weight) and is applied on top.
+// Rotary embedding of one kind of layer. Llama 3's and LongRoPE's scaling come as per-frequency
+// divisors (RopeDivisors) and are applied on top.
 struct RopeConfig {
   uint32_t dim = 0;  // rotated dimensions of a head
   float base = 10000;
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1;
-  float original_context = 0;           // YaRN (Peng et al. 2023)
+  float original_context = 0;           // YaRN (Peng et al. 2023), LongRoPE
   float beta_fast = 32, beta_slow = 1;  // YaRN
-  float attention_factor = 0;           // 0: YaRN's 0.1 ln(factor) + 1
+  float attention_factor = 0;           // of cosines and sines; 0: YaRN's 0.1 ln(factor) + 1, or 1
   bool interleaved = false;             // pairs (2i, 2i+1), as GGUF permutes Llama's rows
 };
 
@@ -29,13 +29,15 @@ struct ModelConfig {
   uint32_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   uint32_t trained_context = 0;
   float eps = 1e-6f;
-  float attention_scale = 0;  // multiplies q.k
-  float embedding_scale = 1;
-  float attention_softcap = 0, logit_softcap = 0;  // 0: none
+  float attention_scale = 0;                                       // multiplies q.k
+  float embedding_scale = 1, residual_scale = 1, logit_scale = 1;  // multipliers
+  float attention_softcap = 0, logit_softcap = 0;                  // 0: none
   Activation activation = Activation::kSilu;
   bool tied = false;             // the head is the token embedding
   RopeConfig rope, local_rope;   // local_rope: of the layers with a window
   std::vector<uint32_t> window;  // [layers], 0 = full attention
+  std::vector<bool> no_rope;     // [layers] without positions, or empty
+  bool joint_head_norm = false;  // norms of queries and keys go over all heads at once
   uint32_t max_window() const {
     uint32_t m = 0;
     for (uint32_t w : window) m = w > m ? w : m;

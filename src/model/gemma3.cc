@@ -20,24 +20,16 @@ class Gemma3 final : public Model {
  public:
   explicit Gemma3(ModelConfig config) { config_ = std::move(config); }
 
-  std::vector<LayerTensor> Tensors() const override {
+  LayerTensors Tensors(uint32_t /*layer*/) const override {
     const ModelConfig& c = config_;
-    const uint32_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-    return {
-        {Role::kAttnNorm, "attn_norm.weight", 1, c.dim},
-        {Role::kQ, "attn_q.weight", q, c.dim},
-        {Role::kK, "attn_k.weight", kv, c.dim},
-        {Role::kV, "attn_v.weight", kv, c.dim},
-        {Role::kQNorm, "attn_q_norm.weight", 1, c.head_dim},
-        {Role::kKNorm, "attn_k_norm.weight", 1, c.head_dim},
-        {Role::kO, "attn_output.weight", c.dim, q},
-        {Role::kPostAttnNorm, "post_attention_norm.weight", 1, c.dim},
-        {Role::kFfnNorm, "ffn_norm.weight", 1, c.dim},
-        {Role::kGate, "ffn_gate.weight", c.ffn, c.dim},
-        {Role::kUp, "ffn_up.weight", c.ffn, c.dim},
-        {Role::kDown, "ffn_down.weight", c.dim, c.ffn},
-        {Role::kPostFfnNorm, "post_ffw_norm.weight", 1, c.dim},
-    };
+    return Join({{Vector(Role::kAttnNorm, "attn_norm.weight", c.dim),
+                  Vector(Role::kQNorm, "attn_q_norm.weight", c.head_dim),
+                  Vector(Role::kKNorm, "attn_k_norm.weight", c.head_dim),
+                  Vector(Role::kPostAttnNorm, "post_attention_norm.weight", c.dim),
+                  Vector(Role::kFfnNorm, "ffn_norm.weight", c.dim),
+                  Vector(Role::kPostFfnNorm, "post_ffw_norm.weight", c.dim)},
+                 AttentionTensors(c),
+                 GatedFfnTensors(c)});
   }
 
   void Layer(Blocks& b, uint32_t layer, const LayerWeights& w) const override {
@@ -64,22 +56,16 @@ Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file) {
   // Files of the 27B model scale queries by dim / heads instead of head_dim.
   if (c.layers == 62 && !file.Has(prefix + "attention.scale"))
     c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.dim / c.heads));
-  c.logit_softcap =
-      static_cast<float>(file.GetFloat(prefix + "final_logit_softcapping").value_or(0));
+  SNUG_ASSIGN(c.logit_softcap, ReadFactor(file, prefix + "final_logit_softcapping", 0));
   c.local_rope.base =
       static_cast<float>(file.GetFloat(prefix + "rope.freq_base_swa").value_or(kLocalRopeBase));
   c.local_rope.scaling = RopeScaling::kNone;
-  const uint64_t window = file.GetUint(prefix + "attention.sliding_window").value_or(0);
-  const uint64_t pattern =
-      file.GetUint(prefix + "attention.sliding_window_pattern").value_or(kPattern);
-  if (window < 1 || window > c.trained_context || pattern < 1 || c.local_rope.base <= 0) {
-    return MakeError(Code::kBadFile,
-                     fmt::format("{}: sliding window {} (pattern {}) is outside 1 .. {}",
-                                 file.path(), window, pattern, c.trained_context));
+  if (!std::isfinite(c.local_rope.base) || c.local_rope.base <= 0) {
+    return MakeError(Code::kBadFile, fmt::format("{}: rotary base {} of the layers with a window",
+                                                 file.path(), c.local_rope.base));
   }
-  for (uint32_t l = 0; l < c.layers; ++l) {
-    if ((l + 1) % pattern != 0) c.window[l] = static_cast<uint32_t>(window);
-  }
+  SNUG_TRY(file.NeedUint(prefix + "attention.sliding_window"));
+  SNUG_TRY(ReadWindows(file, 0, kPattern, &c));
   return std::unique_ptr<Model>(std::make_unique<Gemma3>(std::move(c)));
 }
 

@@ -15,7 +15,7 @@ constexpr uint64_t kMinHeadPart = 4 * kMiB;  // head row blocks are at least thi
 size_t AlignUp(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 void Append(Part& part, const TensorInfo& info, uint32_t first_row, uint32_t rows, bool packed,
-            Role role = Role::kAttnNorm) {
+            Role role = Role::kCount) {
   PartTensor t{&info, first_row, rows, packed, static_cast<uint8_t>(role), part.bytes, 0};
   t.bytes = packed ? PackedBytes(info.type, rows, info.cols()) : info.cols() * rows * sizeof(float);
   part.bytes = AlignUp(part.bytes + t.bytes);
@@ -45,55 +45,36 @@ Result<const TensorInfo*> Find(const ModelFile& file, const std::string& name, u
   return info;
 }
 
-bool IsVector(Role role) {
-  switch (role) {
-    case Role::kQ:
-    case Role::kK:
-    case Role::kV:
-    case Role::kO:
-    case Role::kGate:
-    case Role::kUp:
-    case Role::kDown:
-      return false;
-    default:
-      return true;
-  }
-}
-
 bool IsFloat(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16; }
+
+// The tensors of a layer, or of the model with an empty prefix, as one part.
+Result<Part> MakePart(const ModelFile& file, std::string name, const std::string& prefix,
+                      const LayerTensors& tensors) {
+  Part part{std::move(name), {}, 0, 0};
+  for (const LayerTensor& t : tensors) {
+    const std::string full = fmt::format("{}{}", prefix, t.name);
+    if (t.optional && file.Find(full) == nullptr) continue;
+    SNUG_ASSIGN(const TensorInfo* info,
+                Find(file, full, t.of_rows == 0 ? t.rows : t.of_rows, t.cols));
+    if (!t.packed && !IsFloat(info->type)) {
+      return MakeError(Code::kBadFile, fmt::format("{}: {} is {}, expected a float type",
+                                                   file.path(), full, Info(info->type).name));
+    }
+    Append(part, *info, t.first_row, t.rows, t.packed, t.role);
+  }
+  return part;
+}
 
 }  // namespace
 
 Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model) {
   const ModelConfig& c = model.config();
   WeightLayout layout;
-  Part globals{"globals", {}, 0, 0};
-  SNUG_ASSIGN(const TensorInfo* norm, Find(file, "output_norm.weight", 1, c.dim));
-  Append(globals, *norm, 0, 1, false);
-  if (const TensorInfo* divisors = file.Find("rope_freqs.weight")) {
-    if (divisors->cols() != c.rope.dim / 2 || divisors->rows() != 1 || !IsFloat(divisors->type)) {
-      return MakeError(Code::kBadFile,
-                       fmt::format("{}: rope_freqs.weight has {} values, expected {}", file.path(),
-                                   divisors->cols(), c.rope.dim / 2));
-    }
-    Append(globals, *divisors, 0, 1, false);
-  }
+  SNUG_ASSIGN(Part globals, MakePart(file, "globals", "", model.Globals()));
   layout.parts.push_back(std::move(globals));
-
-  const std::vector<LayerTensor> tensors = model.Tensors();
   for (uint32_t l = 0; l < c.layers; ++l) {
-    Part part{fmt::format("layer {}", l), {}, 0, 0};
-    for (const LayerTensor& t : tensors) {
-      SNUG_ASSIGN(const TensorInfo* info,
-                  Find(file, fmt::format("blk.{}.{}", l, t.name), t.rows, t.cols));
-      const bool vector = IsVector(t.role);
-      if (vector && !IsFloat(info->type)) {
-        return MakeError(Code::kBadFile,
-                         fmt::format("{}: {} is {}, expected a float type", file.path(), info->name,
-                                     Info(info->type).name));
-      }
-      Append(part, *info, 0, t.rows, !vector, t.role);
-    }
+    SNUG_ASSIGN(Part part, MakePart(file, fmt::format("layer {}", l), fmt::format("blk.{}.", l),
+                                    model.Tensors(l)));
     layout.parts.push_back(std::move(part));
   }
 
@@ -111,19 +92,6 @@ Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model) {
     layout.parts.push_back(std::move(part));
   }
   return layout;
-}
-
-LayerWeights ViewLayer(const Part& part, const uint8_t* base) {
-  LayerWeights w;
-  for (const PartTensor& t : part.tensors) {
-    if (t.packed) {
-      w.matrix[t.role] = {base + t.offset, t.info->type, t.rows,
-                          static_cast<uint32_t>(t.info->cols())};
-    } else {
-      w.vector[t.role] = reinterpret_cast<const float*>(base + t.offset);
-    }
-  }
-  return w;
 }
 
 }  // namespace snug

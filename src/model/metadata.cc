@@ -112,8 +112,8 @@ Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
   }
   c.vocab = static_cast<uint32_t>(embedding->rows());
   c.tied = file.Find("output.weight") == nullptr;
-  c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-  SNUG_ASSIGN(c.attention_scale, Positive(file, c.arch + ".attention.scale", c.attention_scale));
+  SNUG_ASSIGN(c.attention_scale, Positive(file, c.arch + ".attention.scale",
+                                          1.0f / std::sqrt(static_cast<float>(c.head_dim))));
   c.window.assign(c.layers, 0);
   c.local_rope = c.rope;
   return c;
@@ -123,12 +123,32 @@ bool RotaryInterleaved(const ModelFile& file, const std::string& arch) {
   return file.GetBool(arch + ".rope.interleaved").value_or(true);
 }
 
-Status ReadWindow(const ModelFile& file, ModelConfig* config) {
-  const std::string key = config->arch + ".attention.sliding_window";
-  if (file.GetUint(key).value_or(0) == 0) return {};
-  SNUG_ASSIGN(const uint32_t window, Bounded(file, key, uint64_t{1} << 31));
-  // A window of all positions is none.
-  if (window < config->trained_context) config->window.assign(config->layers, window);
+Result<float> ReadFactor(const ModelFile& file, const std::string& key, double fallback) {
+  const double value = file.GetFloat(key).value_or(fallback);
+  if (!std::isfinite(value) || value < 0) {
+    return MakeError(Code::kBadFile,
+                     fmt::format("{}: {} = {} is not a factor", file.path(), key, value));
+  }
+  return static_cast<float>(value);
+}
+
+Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, ModelConfig* c) {
+  const std::string key = c->arch + ".attention.sliding_window";
+  window = file.GetUint(key).value_or(window);
+  // A window as long as the context hides nothing.
+  if (window == 0 || window >= c->trained_context) return {};
+  std::vector<int32_t> flags;
+  if (const GgufArray* array = file.GetArray(key + "_pattern")) {
+    if (array->count != c->layers) return Bad(file, key + "_pattern", array->count, c->layers);
+    flags.resize(c->layers);
+    SNUG_TRY(file.ReadArray(key + "_pattern", flags.data()));
+  } else {
+    pattern = file.GetUint(key + "_pattern").value_or(pattern);
+  }
+  for (uint32_t l = 0; l < c->layers; ++l) {
+    const bool local = flags.empty() ? pattern == 0 || (l + 1) % pattern != 0 : flags[l] != 0;
+    if (local) c->window[l] = static_cast<uint32_t>(window);
+  }
   return {};
 }
 

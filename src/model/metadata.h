@@ -2,6 +2,8 @@
 // limits that make sizes derived from them safe.
 #pragma once
 
+#include <string>
+
 #include "base/status.h"
 #include "format/model_file.h"
 #include "model/config.h"
@@ -11,11 +13,16 @@ namespace snug {
 // Fills everything but what an architecture decides for itself (activation, windows, scales,
 // interleaving).
 Result<ModelConfig> ReadCommonConfig(const ModelFile& file);
+// A factor of a multiplier kind (embedding, residual, logits, softcaps), or `fallback` where the
+// file has none. kBadFile where it is negative or not finite.
+Result<float> ReadFactor(const ModelFile& file, const std::string& key, double fallback);
+// Sets c->window from attention.sliding_window (`window` where the file has none; 0: no windows)
+// and its pattern: every `pattern`-th layer attends to everything (0: none does), or a flag per
+// layer.
+Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, ModelConfig* c);
 
 // Whether rotary pairs are neighbouring rows of q and k, as in the GGUF files of architectures
 // whose converter permutes them; false where the model comes from a folder.
 bool RotaryInterleaved(const ModelFile& file, const std::string& arch);
-// Gives every layer the window of attention.sliding_window, if the file has one.
-Status ReadWindow(const ModelFile& file, ModelConfig* config);
 
 }  // namespace snug

@@ -13,9 +13,9 @@ struct Architecture {
   Result<std::unique_ptr<Model>> (*open)(const ModelFile&);
 };
 constexpr Architecture kArchitectures[] = {
-    {"gemma3", OpenGemma3},
-    {"llama", OpenLlama},
-    {"qwen2", OpenQwen2},
+    {"gemma2", OpenGemma2}, {"gemma3", OpenGemma3}, {"granite", OpenGranite},
+    {"llama", OpenLlama},   {"olmo2", OpenOlmo2},   {"phi3", OpenPhi3},
+    {"qwen2", OpenQwen2},   {"qwen3", OpenQwen3},   {"smollm3", OpenSmolLm3},
 };
 
 }  // namespace
@@ -24,6 +24,11 @@ std::vector<std::string_view> Model::Architectures() {
   std::vector<std::string_view> names;
   for (const Architecture& a : kArchitectures) names.push_back(a.name);
   return names;
+}
+
+LayerTensors Model::Globals() const {
+  return {Vector(Role::kOutputNorm, "output_norm.weight", config_.dim),
+          Optional(Vector(Role::kRopeDivisors, "rope_freqs.weight", config_.rope.dim / 2))};
 }
 
 Result<std::unique_ptr<Model>> Model::Open(const ModelFile& file) {

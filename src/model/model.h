@@ -2,7 +2,6 @@
 // architecture implements it over the shared blocks (blocks.h).
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -10,49 +9,13 @@
 
 #include "base/status.h"
 #include "format/model_file.h"
-#include "kernel/matmul.h"
 #include "model/config.h"
+#include "model/tensors.h"
 #include "weights/layout.h"
 
 namespace snug {
 
 class Blocks;
-
-// The roles tensors play in a layer.
-enum class Role : uint8_t {
-  kAttnNorm,
-  kQ,
-  kK,
-  kV,
-  kQBias,
-  kKBias,
-  kVBias,
-  kQNorm,
-  kKNorm,
-  kO,
-  kPostAttnNorm,
-  kFfnNorm,
-  kGate,
-  kUp,
-  kDown,
-  kPostFfnNorm,
-};
-inline constexpr size_t kRoles = 16;
-
-// A tensor of a layer: its role, its GGUF name after "blk.N.", and its shape.
-struct LayerTensor {
-  Role role;
-  std::string_view name;
-  uint32_t rows = 0, cols = 0;  // a vector has rows = 1
-};
-
-// One layer's weights as the graph sees them: views into the part that holds them.
-struct LayerWeights {
-  std::array<PackedMatrix, kRoles> matrix{};
-  std::array<const float*, kRoles> vector{};
-  const PackedMatrix& operator[](Role r) const { return matrix[static_cast<size_t>(r)]; }
-  const float* vec(Role r) const { return vector[static_cast<size_t>(r)]; }
-};
 
 class Model {
  public:
@@ -63,8 +26,10 @@ class Model {
   static std::vector<std::string_view> Architectures();
 
   const ModelConfig& config() const { return config_; }
-  // The tensors of a layer.
-  virtual std::vector<LayerTensor> Tensors() const = 0;
+  // The tensors that belong to no layer, apart from embedding and head: by default the output norm,
+  // and Llama 3's rotary divisors where the file has them.
+  virtual LayerTensors Globals() const;
+  virtual LayerTensors Tensors(uint32_t layer) const = 0;
   // One layer over the residual stream held by `b`.
   virtual void Layer(Blocks& b, uint32_t layer, const LayerWeights& w) const = 0;
 
@@ -74,7 +39,5 @@ class Model {
 
 // The layout of the model's weights in parts. kBadFile naming missing or misshapen tensors.
 Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model);
-// Views of the tensors of a layer's part at `base`.
-LayerWeights ViewLayer(const Part& part, const uint8_t* base);
 
 }  // namespace snug

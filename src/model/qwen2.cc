@@ -11,23 +11,12 @@ class Qwen2 final : public Model {
  public:
   explicit Qwen2(ModelConfig config) { config_ = std::move(config); }
 
-  std::vector<LayerTensor> Tensors() const override {
+  LayerTensors Tensors(uint32_t /*layer*/) const override {
     const ModelConfig& c = config_;
-    const uint32_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
-    return {
-        {Role::kAttnNorm, "attn_norm.weight", 1, c.dim},
-        {Role::kQ, "attn_q.weight", q, c.dim},
-        {Role::kK, "attn_k.weight", kv, c.dim},
-        {Role::kV, "attn_v.weight", kv, c.dim},
-        {Role::kQBias, "attn_q.bias", 1, q},
-        {Role::kKBias, "attn_k.bias", 1, kv},
-        {Role::kVBias, "attn_v.bias", 1, kv},
-        {Role::kO, "attn_output.weight", c.dim, q},
-        {Role::kFfnNorm, "ffn_norm.weight", 1, c.dim},
-        {Role::kGate, "ffn_gate.weight", c.ffn, c.dim},
-        {Role::kUp, "ffn_up.weight", c.ffn, c.dim},
-        {Role::kDown, "ffn_down.weight", c.dim, c.ffn},
-    };
+    return Join({{Vector(Role::kAttnNorm, "attn_norm.weight", c.dim),
+                  Vector(Role::kFfnNorm, "ffn_norm.weight", c.dim)},
+                 AttentionTensors(c),
+                 GatedFfnTensors(c)});
   }
 
   void Layer(Blocks& b, uint32_t layer, const LayerWeights& w) const override {

@@ -19,11 +19,11 @@ double CorrectionDim(const RopeConfig& c, double rotations) {
 RopeTable::RopeTable(const RopeConfig& c, const float* divisors) : frequency_(c.dim / 2) {
   const uint32_t half = c.dim / 2;
   double low = 0, high = 0;
+  if (c.attention_factor > 0) magnitude_ = c.attention_factor;
   if (c.scaling == RopeScaling::kYarn) {
     low = std::max(0.0, std::floor(CorrectionDim(c, c.beta_fast)));
     high = std::min(c.dim - 1.0, std::ceil(CorrectionDim(c, c.beta_slow)));
-    magnitude_ = c.attention_factor > 0 ? c.attention_factor
-                                        : 0.1f * std::log(std::max(c.factor, 1.0f)) + 1.0f;
+    if (c.attention_factor <= 0) magnitude_ = 0.1f * std::log(std::max(c.factor, 1.0f)) + 1.0f;
   }
   for (uint32_t i = 0; i < half; ++i) {
     double f = std::pow(static_cast<double>(c.base), -2.0 * i / c.dim);
@@ -35,6 +35,12 @@ RopeTable::RopeTable(const RopeConfig& c, const float* divisors) : frequency_(c.
     }
     frequency_[i] = static_cast<float>(f);
   }
+}
+
+const float* RopeDivisors(const RopeConfig& c, const LayerWeights& globals, uint32_t context) {
+  const float* far = globals.vec(Role::kLongRopeDivisors);
+  const bool is_far = static_cast<float>(context) > c.original_context;
+  return far != nullptr && is_far ? far : globals.vec(Role::kRopeDivisors);
 }
 
 void RopeTable::Fill(uint32_t position, float* cos_sin) const {

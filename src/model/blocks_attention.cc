@@ -1,0 +1,149 @@
+// Attention: projections, rotary embedding, the cache, and the walk over sequences.
+#include <algorithm>
+#include <cassert>
+
+#include "kernel/ops.h"
+#include "model/blocks_internal.h"
+
+namespace snug {
+
+void Blocks::ProjectQkv(const LayerWeights& w) {
+  const size_t q = size_t{config_.heads} * config_.head_dim;
+  const size_t kv = size_t{config_.kv_heads} * config_.head_dim;
+  const Product products[] = {{w[Role::kQ], w.vec(Role::kQBias), q_, q},
+                              {w[Role::kK], w.vec(Role::kKBias), k_, kv},
+                              {w[Role::kV], w.vec(Role::kVBias), v_, kv}};
+  Multiply(products);
+}
+
+void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
+  const ModelConfig& c = config_;
+  const uint32_t d = c.head_dim;
+  const bool local = c.window[layer] != 0;
+  const RopeConfig& rope = local ? c.local_rope : c.rope;
+  const bool rotated = c.no_rope.empty() || !c.no_rope[layer];
+  // Norms heads, each or all at once, and rotates them.
+  auto prepare = [&](float* head, uint32_t heads, const float* norm, const float* angles) {
+    if (norm != nullptr && c.joint_head_norm) RmsNorm(head, norm, c.eps, size_t{heads} * d, head);
+    for (uint32_t h = 0; h < heads; ++h, head += d) {
+      if (norm != nullptr && !c.joint_head_norm) RmsNorm(head, norm, c.eps, d, head);
+      if (rotated) (rope.interleaved ? RopeInterleaved : RopeNeox)(angles, rope.dim, head);
+    }
+  };
+  const KvLayout& kv = cache_.layout();
+  auto row_of = [&](const RowSpan& s, uint32_t pos) {
+    const uint32_t r = s.first_row + (pos - s.first_pos);
+    const float* angles = angles_ + r * 2 * size_t{d} + (local ? d : 0);
+    float* q = q_ + size_t{r} * c.heads * d;
+    float* k = k_ + size_t{r} * c.kv_heads * d;
+    float* v = v_ + size_t{r} * c.kv_heads * d;
+    prepare(q, c.heads, w.vec(Role::kQNorm), angles);
+    prepare(k, c.kv_heads, w.vec(Role::kKNorm), angles);
+    uint8_t* page = cache_.page(s.sequence, layer, pos / kTileTokens);
+    uint8_t* values = page + c.kv_heads * cache_.key_tile_bytes();
+    for (uint32_t h = 0; h < c.kv_heads; ++h) {
+      StoreKey(kv.key_type, k + h * d, d, pos % kTileTokens, page + h * cache_.key_tile_bytes());
+      StoreValue(kv.value_type, v + h * d, d, pos % kTileTokens,
+                 values + h * cache_.value_tile_bytes());
+    }
+  };
+  for (const RowSpan& s : spans_) {
+    // A task is one tile, so that no two threads encode into the same tile.
+    const uint32_t first = s.first_pos / kTileTokens;
+    const uint32_t last = (s.first_pos + s.rows - 1) / kTileTokens;
+    auto tile = [&](size_t t, int) {
+      const auto begin = std::max<uint32_t>(s.first_pos, (first + t) * kTileTokens);
+      const auto end = std::min<uint32_t>(s.first_pos + s.rows, (first + t + 1) * kTileTokens);
+      for (uint32_t pos = begin; pos < end; ++pos) row_of(s, pos);
+    };
+    if (first == last) {
+      tile(0, 0);
+    } else {
+      pool_.For(last - first + 1, tile);
+    }
+  }
+}
+
+void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
+  constexpr size_t kMaxGroup = 64;
+  assert(group.size() <= kMaxGroup);
+  std::array<AttentionPlan, kMaxGroup> plans;
+  std::array<uint32_t, kMaxGroup> first_task{};
+  std::array<size_t, kMaxGroup> first_partial{};
+  uint32_t tasks = 0;
+  size_t partials = 0;
+  for (size_t i = 0; i < group.size(); ++i) {
+    plans[i] = PlanAttention(group[i], pool_.size());
+    first_task[i] = tasks;
+    first_partial[i] = partials;
+    tasks += plans[i].tasks;
+    if (plans[i].split) {
+      partials += PartialFloats(group[i].tokens, config_.heads, config_.head_dim,
+                                group[i].first_pos + group[i].tokens);
+    }
+  }
+  pool_.For(tasks, [&](size_t task, int thread) {
+    size_t i = group.size() - 1;
+    while (task < first_task[i]) --i;
+    AttendTask(group[i], plans[i], static_cast<uint32_t>(task) - first_task[i],
+               thread_scratch_ + thread * thread_scratch_bytes_, partial_ + first_partial[i]);
+  });
+  for (size_t i = 0; i < group.size(); ++i) {
+    if (!plans[i].split) continue;
+    ForRows(group[i].tokens, [&](uint32_t r) {
+      for (uint32_t h = 0; h < config_.heads; ++h) {
+        CombinePartials(group[i], plans[i], partial_ + first_partial[i], r, h);
+      }
+    });
+  }
+}
+
+void Blocks::Attend(uint32_t layer) {
+  const ModelConfig& c = config_;
+  const size_t width = size_t{c.heads} * c.head_dim;
+  args_.clear();
+  for (const RowSpan& s : spans_) {
+    AttentionArgs a;
+    a.key_type = cache_.layout().key_type;
+    a.value_type = cache_.layout().value_type;
+    a.heads = c.heads;
+    a.kv_heads = c.kv_heads;
+    a.head_dim = c.head_dim;
+    a.window = c.window[layer];
+    a.scale = c.attention_scale;
+    a.softcap = c.attention_softcap;
+    a.exact = exact_;
+    a.q = q_ + s.first_row * width;
+    a.q_stride = width;
+    a.tokens = s.rows;
+    a.first_pos = s.first_pos;
+    a.tiles = cache_.tiles(s.sequence, layer);
+    a.out = attended_ + s.first_row * width;
+    a.out_stride = width;
+    args_.push_back(a);
+    const uint32_t seen = s.first_pos + s.rows;
+    const uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + s.rows);
+    kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().page_bytes();
+  }
+  // Groups whose split rows fit the partials.
+  size_t first = 0;
+  while (first < args_.size()) {
+    size_t last = first;
+    uint32_t rows = 0;
+    while (last < args_.size() && last - first < 64 &&
+           (last == first || rows + std::min(args_[last].tokens, kSplitRows) <= kSplitRows)) {
+      rows += std::min(args_[last].tokens, kSplitRows);
+      ++last;
+    }
+    AttendGroup({args_.data() + first, last - first});
+    first = last;
+  }
+}
+
+void Blocks::ProjectOut(const LayerWeights& w) {
+  Prepare(attended_, rows_, config_.heads * config_.head_dim);
+  const Product products[] = {{w[Role::kO], w.vec(Role::kOBias), h_, config_.dim}};
+  Multiply(products);
+}
+
+}  // namespace snug

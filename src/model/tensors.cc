@@ -1,0 +1,67 @@
+#include "model/tensors.h"
+
+namespace snug {
+
+LayerTensor Matrix(Role role, std::string_view name, uint32_t rows, uint32_t cols) {
+  return {role, name, rows, cols};
+}
+
+LayerTensor Vector(Role role, std::string_view name, uint32_t size) {
+  return {role, name, 1, size, false};
+}
+
+LayerTensor Slice(Role role, std::string_view name, uint32_t first_row, uint32_t rows,
+                  uint32_t of_rows, uint32_t cols) {
+  return {role, name, rows, cols, true, false, first_row, of_rows};
+}
+
+LayerTensor Optional(LayerTensor tensor) {
+  tensor.optional = true;
+  return tensor;
+}
+
+LayerTensors AttentionTensors(const ModelConfig& c) {
+  const uint32_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  return {
+      Matrix(Role::kQ, "attn_q.weight", q, c.dim),
+      Matrix(Role::kK, "attn_k.weight", kv, c.dim),
+      Matrix(Role::kV, "attn_v.weight", kv, c.dim),
+      Matrix(Role::kO, "attn_output.weight", c.dim, q),
+      Optional(Vector(Role::kQBias, "attn_q.bias", q)),
+      Optional(Vector(Role::kKBias, "attn_k.bias", kv)),
+      Optional(Vector(Role::kVBias, "attn_v.bias", kv)),
+      Optional(Vector(Role::kOBias, "attn_output.bias", c.dim)),
+  };
+}
+
+LayerTensors GatedFfnTensors(const ModelConfig& c) {
+  return {
+      Matrix(Role::kGate, "ffn_gate.weight", c.ffn, c.dim),
+      Matrix(Role::kUp, "ffn_up.weight", c.ffn, c.dim),
+      Matrix(Role::kDown, "ffn_down.weight", c.dim, c.ffn),
+      Optional(Vector(Role::kGateBias, "ffn_gate.bias", c.ffn)),
+      Optional(Vector(Role::kUpBias, "ffn_up.bias", c.ffn)),
+      Optional(Vector(Role::kDownBias, "ffn_down.bias", c.dim)),
+  };
+}
+
+LayerTensors Join(std::initializer_list<LayerTensors> lists) {
+  LayerTensors all;
+  for (const LayerTensors& list : lists) all.insert(all.end(), list.begin(), list.end());
+  return all;
+}
+
+LayerWeights ViewPart(const Part& part, const uint8_t* base) {
+  LayerWeights w;
+  for (const PartTensor& t : part.tensors) {
+    if (t.packed) {
+      w.matrix[t.role] = {base + t.offset, t.info->type, t.rows,
+                          static_cast<uint32_t>(t.info->cols())};
+    } else {
+      w.vector[t.role] = reinterpret_cast<const float*>(base + t.offset);
+    }
+  }
+  return w;
+}
+
+}  // namespace snug
