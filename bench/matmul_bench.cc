@@ -115,6 +115,9 @@ constexpr Shape kShapes[] = {
     {"gemma o", DType::kQ4_K, 1024, 640},      {"gemma head", DType::kQ8_0, 640, 262144},
     {"qwen head", DType::kQ6_K, 1536, 151936},
 };
+// Beside those, every type in one shape, and packed.
+constexpr DType kTypes[] = {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kQ8_0, DType::kQ5_1,
+                            DType::kQ5_0, DType::kQ4_1, DType::kQ4_0, DType::kF16,  DType::kF32};
 
 struct Limits {
   double read = 0, dot = 0;
@@ -168,8 +171,7 @@ void BenchShape(ThreadPool& pool, const Shape& shape, const std::vector<size_t>&
 }
 
 void BenchPacking(uint8_t* arena) {
-  for (const DType type : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kQ8_0, DType::kQ5_0,
-                           DType::kQ4_0, DType::kF16, DType::kF32}) {
+  for (const DType type : kTypes) {
     const size_t rows = 1536, cols = 8960;
     const std::vector<uint8_t> raw(rows * RowBytes(type, cols), 7);
     const double s = Median(5, [&] { PackPanels(type, raw.data(), rows, cols, arena); });
@@ -255,7 +257,9 @@ int Run(int argc, char** argv) {
   const Limits limits{ReadBandwidth(pool, arena, arena_bytes), DotPeak(pool)};
   std::printf("%s, %d threads: read %.1f GB/s, int8 %.2f TOPS\n", KernelTarget(), threads,
               limits.read * 1e-9, limits.dot * 1e-12);
-  for (const Shape& shape : kShapes) {
+  std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
+  for (const DType type : kTypes) shapes.push_back({"any", type, 1536, 8960});
+  for (const Shape& shape : shapes) {
     const std::string name = std::string(shape.model) + " " + std::string(Info(shape.type).name);
     if (name.find(filter) == std::string::npos) continue;
     BenchShape(pool, shape, tokens, exact, hot, limits, arena, arena_bytes);

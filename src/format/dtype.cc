@@ -11,25 +11,12 @@ namespace snug {
 namespace {
 constexpr DTypeInfo kTypes[] = {
     {DType::kF32, "F32", 1, 4},       {DType::kF16, "F16", 1, 2},
-    {DType::kQ4_0, "Q4_0", 32, 18},   {DType::kQ5_0, "Q5_0", 32, 22},
+    {DType::kQ4_0, "Q4_0", 32, 18},   {DType::kQ4_1, "Q4_1", 32, 20},
+    {DType::kQ5_0, "Q5_0", 32, 22},   {DType::kQ5_1, "Q5_1", 32, 24},
     {DType::kQ8_0, "Q8_0", 32, 34},   {DType::kQ4_K, "Q4_K", 256, 144},
     {DType::kQ5_K, "Q5_K", 256, 176}, {DType::kQ6_K, "Q6_K", 256, 210},
     {DType::kBF16, "BF16", 1, 2},
 };
-float Half(const uint8_t* p) {
-  uint16_t h;
-  std::memcpy(&h, p, 2);
-  return HalfToFloat(h);
-}
-void ScaleMin(int j, const uint8_t* q, int* d, int* m) {
-  if (j < 4) {
-    *d = q[j] & 63;
-    *m = q[j + 4] & 63;
-  } else {
-    *d = (q[j + 4] & 0xF) | ((q[j - 4] >> 6) << 4);
-    *m = (q[j + 4] >> 4) | ((q[j] >> 6) << 4);
-  }
-}
 }  // namespace
 const DTypeInfo* FindDType(uint32_t id) {
   for (auto& t : kTypes)
@@ -74,106 +61,5 @@ uint16_t FloatToBFloat(float f) {
   uint32_t u = std::bit_cast<uint32_t>(f);
   if (f != f) return static_cast<uint16_t>(u >> 16 | 64);
   return static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
-void Dequantize(DType type, const uint8_t* src, size_t n, float* dst) {
-  switch (type) {
-    case DType::kF32:
-      std::memcpy(dst, src, n * 4);
-      return;
-    case DType::kF16:
-      for (size_t i = 0; i < n; ++i) dst[i] = Half(src + 2 * i);
-      return;
-    case DType::kBF16:
-      for (size_t i = 0; i < n; ++i) {
-        uint16_t b;
-        std::memcpy(&b, src + 2 * i, 2);
-        dst[i] = BFloatToFloat(b);
-      }
-      return;
-    case DType::kQ8_0:
-      for (; n; n -= 32, src += 34, dst += 32) {
-        float d = Half(src);
-        for (int i = 0; i < 32; ++i) dst[i] = d * static_cast<int8_t>(src[2 + i]);
-      }
-      return;
-    case DType::kQ4_0:
-      for (; n; n -= 32, src += 18, dst += 32) {
-        float d = Half(src);
-        for (int i = 0; i < 16; ++i) {
-          dst[i] = d * ((src[2 + i] & 15) - 8);
-          dst[i + 16] = d * ((src[2 + i] >> 4) - 8);
-        }
-      }
-      return;
-    case DType::kQ5_0:
-      for (; n; n -= 32, src += 22, dst += 32) {
-        float d = Half(src);
-        uint32_t h;
-        std::memcpy(&h, src + 2, 4);
-        for (int i = 0; i < 16; ++i) {
-          int a = (src[6 + i] & 15) | ((h >> i & 1) << 4),
-              b = (src[6 + i] >> 4) | ((h >> (i + 16) & 1) << 4);
-          dst[i] = d * (a - 16);
-          dst[i + 16] = d * (b - 16);
-        }
-      }
-      return;
-    case DType::kQ4_K:
-      for (; n; n -= 256, src += 144) {
-        float d = Half(src), mn = Half(src + 2);
-        const uint8_t* q = src + 16;
-        for (int j = 0; j < 8; j += 2) {
-          int s1, m1, s2, m2;
-          ScaleMin(j, src + 4, &s1, &m1);
-          ScaleMin(j + 1, src + 4, &s2, &m2);
-          for (int l = 0; l < 32; ++l) dst[l] = d * s1 * (q[l] & 15) - mn * m1;
-          for (int l = 0; l < 32; ++l) dst[32 + l] = d * s2 * (q[l] >> 4) - mn * m2;
-          dst += 64;
-          q += 32;
-        }
-      }
-      return;
-    case DType::kQ5_K:
-      for (; n; n -= 256, src += 176) {
-        float d = Half(src), mn = Half(src + 2);
-        const uint8_t *h = src + 16, *q = src + 48;
-        for (int j = 0; j < 8; j += 2) {
-          int s1, m1, s2, m2;
-          ScaleMin(j, src + 4, &s1, &m1);
-          ScaleMin(j + 1, src + 4, &s2, &m2);
-          for (int l = 0; l < 32; ++l)
-            dst[l] = d * s1 * ((q[l] & 15) + ((h[l] >> j & 1) << 4)) - mn * m1;
-          for (int l = 0; l < 32; ++l)
-            dst[32 + l] = d * s2 * ((q[l] >> 4) + ((h[l] >> (j + 1) & 1) << 4)) - mn * m2;
-          dst += 64;
-          q += 32;
-        }
-      }
-      return;
-    case DType::kQ6_K:
-      for (; n; n -= 256, src += 210) {
-        const uint8_t *ql = src, *qh = src + 128;
-        const int8_t* sc = reinterpret_cast<const int8_t*>(src + 192);
-        float d = Half(src + 208);
-        for (int k = 0; k < 256; k += 128) {
-          for (int l = 0; l < 32; ++l) {
-            int is = l / 16;
-            int a = (ql[l] & 15) | ((qh[l] & 3) << 4),
-                b = (ql[l + 32] & 15) | ((qh[l] >> 2 & 3) << 4),
-                c = (ql[l] >> 4) | ((qh[l] >> 4 & 3) << 4),
-                e = (ql[l + 32] >> 4) | ((qh[l] >> 6) << 4);
-            dst[l] = d * sc[is] * (a - 32);
-            dst[l + 32] = d * sc[is + 2] * (b - 32);
-            dst[l + 64] = d * sc[is + 4] * (c - 32);
-            dst[l + 96] = d * sc[is + 6] * (e - 32);
-          }
-          dst += 128;
-          ql += 64;
-          qh += 32;
-          sc += 8;
-        }
-      }
-      return;
-  }
 }
 }  // namespace snug

@@ -7,6 +7,7 @@
 // After foreach_target.
 #include "kernel/compat-inl.h"
 #include "kernel/matmul.h"
+#include "kernel/matmul_dispatch-inl.h"
 #include "kernel/matmul_formats-inl.h"
 #include "kernel/matmul_internal.h"
 
@@ -133,24 +134,8 @@ static const float* PanelToFloat(const PackedMatrix& w, size_t panel, size_t fir
     case DType::kBF16:
       WidenPairs<true>(body + first / 2 * 64, (cols + 1) / 2, scratch);
       break;
-    case DType::kQ8_0:
-      widen(static_cast<FormatQ8_0*>(nullptr));
-      break;
-    case DType::kQ4_0:
-      widen(static_cast<FormatQ4_0*>(nullptr));
-      break;
-    case DType::kQ5_0:
-      widen(static_cast<FormatQ5_0*>(nullptr));
-      break;
-    case DType::kQ4_K:
-      widen(static_cast<FormatQ4_K*>(nullptr));
-      break;
-    case DType::kQ5_K:
-      widen(static_cast<FormatQ5_K*>(nullptr));
-      break;
-    case DType::kQ6_K:
-      widen(static_cast<FormatQ6_K*>(nullptr));
-      break;
+    default:
+      WithFormat(w.type, widen);
   }
   return scratch;
 }

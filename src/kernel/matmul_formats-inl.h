@@ -83,7 +83,16 @@ struct FormatQ4_0 : SimpleFormat {
   }
 };
 
-// Word 0 holds the fifth bits: bit K of byte c is that of column 4 K + c.
+// Fifth bits of quad K, 16 each, where bit K of byte c is that of column 4 K + c.
+template <int K>
+static HWY_INLINE VU FifthBits(VU word) {
+  VU high = word;
+  if constexpr (K < 4) high = hn::ShiftLeft<4 - K % 4>(word);
+  if constexpr (K > 4) high = hn::ShiftRight<K % 4>(word);
+  return hn::And(high, hn::Set(DU(), 0x10101010u));
+}
+
+// Word 0 holds the fifth bits.
 struct FormatQ5_0 : SimpleFormat {
   static constexpr size_t kBytes = 320;
   static constexpr int kShift = 4, kMaxWeight = 31;
@@ -91,11 +100,49 @@ struct FormatQ5_0 : SimpleFormat {
       : SimpleFormat(b, h), fifth(LoadWord(b, 0)) {}
   template <int K>
   HWY_INLINE VU Quad() const {
-    VU high = fifth;
-    if constexpr (K < 4) high = hn::ShiftLeft<4 - K % 4>(fifth);
-    if constexpr (K > 4) high = hn::ShiftRight<K % 4>(fifth);
-    return hn::Or(Nibble<K / 4>(LoadWord(body, 1 + K % 4)),
-                  hn::And(high, hn::Set(DU(), 0x10101010u)));
+    return hn::Or(Nibble<K / 4>(LoadWord(body, 1 + K % 4)), FifthBits<K>(fifth));
+  }
+  VU fifth;
+};
+
+// Q4_1 and Q5_1: f16 scale and minimum in word 0.
+struct SimpleMinFormat {
+  static constexpr size_t kSubs = 1, kHeadBytes = 0;
+  static constexpr int kShift = 0;
+  static constexpr bool kMin = true, kHalves = false, kWide = false;
+  HWY_INLINE SimpleMinFormat(const uint8_t* b, const uint8_t*) : body(b) {
+    const VU both = LoadWord(b, 0);
+    d = LowHalf16(both);
+    min = hn::Neg(HighHalf16(both));
+  }
+  HWY_INLINE void Seek(size_t) {}
+  template <int Half>
+  HWY_INLINE VF Scale() const {
+    return d;
+  }
+  HWY_INLINE VF Min() const { return min; }
+  const uint8_t* body;
+  VF d, min;
+};
+
+struct FormatQ4_1 : SimpleMinFormat {
+  static constexpr size_t kBytes = 320;
+  static constexpr int kMaxWeight = 15;
+  HWY_INLINE FormatQ4_1(const uint8_t* b, const uint8_t* h) : SimpleMinFormat(b, h) {}
+  template <int K>
+  HWY_INLINE VU Quad() const {
+    return Nibble<K / 4>(LoadWord(body, 1 + K % 4));
+  }
+};
+
+struct FormatQ5_1 : SimpleMinFormat {
+  static constexpr size_t kBytes = 384;
+  static constexpr int kMaxWeight = 31;
+  HWY_INLINE FormatQ5_1(const uint8_t* b, const uint8_t* h)
+      : SimpleMinFormat(b, h), fifth(LoadWord(b, 1)) {}
+  template <int K>
+  HWY_INLINE VU Quad() const {
+    return hn::Or(Nibble<K / 4>(LoadWord(body, 2 + K % 4)), FifthBits<K>(fifth));
   }
   VU fifth;
 };

@@ -5,6 +5,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.
 #include "kernel/matmul.h"
+#include "kernel/matmul_dispatch-inl.h"
 #include "kernel/matmul_internal.h"
 #include "kernel/matmul_tile-inl.h"
 
@@ -143,22 +144,9 @@ static void MatMulFormat(const PackedMatrix& w, const Activations& x, size_t fir
 
 void MatMulInt8(const PackedMatrix& w, const Activations& x, size_t first, size_t last, float* out,
                 size_t out_stride) {
-  switch (w.type) {
-    case DType::kQ8_0:
-      return MatMulFormat<FormatQ8_0>(w, x, first, last, out, out_stride);
-    case DType::kQ4_0:
-      return MatMulFormat<FormatQ4_0>(w, x, first, last, out, out_stride);
-    case DType::kQ5_0:
-      return MatMulFormat<FormatQ5_0>(w, x, first, last, out, out_stride);
-    case DType::kQ4_K:
-      return MatMulFormat<FormatQ4_K>(w, x, first, last, out, out_stride);
-    case DType::kQ5_K:
-      return MatMulFormat<FormatQ5_K>(w, x, first, last, out, out_stride);
-    case DType::kQ6_K:
-      return MatMulFormat<FormatQ6_K>(w, x, first, last, out, out_stride);
-    default:
-      return;
-  }
+  WithFormat(w.type, [&]<class Format>(const Format*) {
+    MatMulFormat<Format>(w, x, first, last, out, out_stride);
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -14,15 +14,16 @@ namespace snug {
 // How a unit of `cols` columns of one row lies in the file and in a panel. Float types go in units
 // of 64.
 struct PanelLayout {
-  uint32_t cols, bytes;     // of the file's block
-  bool has_head = false;    // f16 scales lie apart, ahead of the body: [unit, 16]
-  uint32_t scale_at = 0;    // where in the block that scale is
-  uint32_t body_at = 0;     // the words that are transposed: at this byte,
-  uint32_t words;           // so many,
-  uint32_t flip = 0;        // XORed with this (signed bytes become unsigned)
-  bool fifth_bits = false;  // word 0 holds Q5_0's fifth bits, regrouped by columns of four
+  uint32_t cols, bytes;      // of the file's block
+  uint32_t scale_bytes = 0;  // where not 0, scales of so many bytes lie apart, ahead of the body:
+                             // [unit, 16]
+  uint32_t scale_at = 0;     // where in the block that scale is
+  uint32_t body_at = 0;      // the words that are transposed: at this byte,
+  uint32_t words;            // so many,
+  uint32_t flip = 0;         // XORed with this (signed bytes become unsigned)
+  int fifth_word = -1;       // the word of fifth bits, regrouped by columns of four
   size_t HeadBytes(size_t columns) const {
-    return has_head ? (columns / cols * 2 * kPanelRows + 63) / 64 * 64 : 0;
+    return (columns / cols * scale_bytes * kPanelRows + 63) / 64 * 64;
   }
 };
 const PanelLayout& LayoutOf(DType type);

@@ -14,9 +14,10 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
+template <size_t kBytes>
 static HWY_INLINE void Scales(const uint8_t* const (&src)[kPanelRows], size_t offset,
                               uint8_t* head) {
-  for (size_t r = 0; r < kPanelRows; ++r) std::memcpy(head + 2 * r, src[r] + offset, 2);
+  for (size_t r = 0; r < kPanelRows; ++r) std::memcpy(head + kBytes * r, src[r] + offset, kBytes);
 }
 
 // Exchanges, in every lane, bits `mask << kDistance` with bits `mask`.
@@ -26,9 +27,9 @@ static HWY_INLINE VU SwapBits(VU x, uint32_t mask) {
   return hn::Xor(x, hn::Or(t, hn::ShiftLeft<kDistance>(t)));
 }
 
-// Q5_0's fifth bits: bit 4 k + c of each row's word (column 4 k + c) moves to bit 8 c + k, where
-// one shift and mask gives those of four columns. Index bits k2 k1 k0 c1 c0 become c1 c0 k2 k1 k0,
-// two exchanged a step.
+// The fifth bits of Q5_0 and Q5_1: bit 4 k + c of each row's word (column 4 k + c) moves to bit 8 c
+// + k, where one shift and mask gives those of four columns. Index bits k2 k1 k0 c1 c0 become c1 c0
+// k2 k1 k0, two exchanged a step.
 static HWY_INLINE void SpreadFifthBits(uint8_t* word) {
   for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
     uint32_t* p = reinterpret_cast<uint32_t*>(word) + lane;
@@ -50,10 +51,11 @@ void PackPanel(const PanelLayout& layout, const uint8_t* src, size_t rows, size_
   size_t u = 0;
   for (size_t at = 0; at + layout.bytes <= row_bytes; at += layout.bytes, ++u) {
     for (size_t r = 0; r < kPanelRows; ++r) unit[r] = r < rows ? src + r * row_bytes + at : kZeros;
-    if (layout.has_head) Scales(unit, layout.scale_at, dst + 2 * kPanelRows * u);
+    uint8_t* scales = dst + layout.scale_bytes * kPanelRows * u;
+    if (layout.scale_bytes == 2) Scales<2>(unit, layout.scale_at, scales);
     for (size_t r = 0; r < kPanelRows; ++r) unit[r] += layout.body_at;
     Transpose(unit, layout.words, layout.flip, body);
-    if (layout.fifth_bits) SpreadFifthBits(body);
+    if (layout.fifth_word >= 0) SpreadFifthBits(body + 64 * layout.fifth_word);
     body += 64 * layout.words;
   }
   // Float types in units of 64 columns: what is left, and half a word where the columns are odd in
@@ -65,7 +67,7 @@ void PackPanel(const PanelLayout& layout, const uint8_t* src, size_t rows, size_
     for (size_t r = 0; r < kPanelRows; ++r) unit[r] = tail[r];
     Transpose(unit, (left + 3) / 4, 0, body);
   }
-  const size_t scales = layout.has_head ? 2 * kPanelRows * u : 0;
+  const size_t scales = layout.scale_bytes * kPanelRows * u;
   if (scales < head_bytes) std::memset(dst + scales, 0, head_bytes - scales);
 }
 
@@ -90,15 +92,17 @@ const PanelLayout& LayoutOf(DType type) {
   static constexpr PanelLayout kF32{.cols = 64, .bytes = 256, .words = 64};
   static constexpr PanelLayout kF16{.cols = 64, .bytes = 128, .words = 32};
   static constexpr PanelLayout kQ8_0{
-      .cols = 32, .bytes = 34, .has_head = true, .body_at = 2, .words = 8, .flip = 0x80808080u};
+      .cols = 32, .bytes = 34, .scale_bytes = 2, .body_at = 2, .words = 8, .flip = 0x80808080u};
   static constexpr PanelLayout kQ4_0{
-      .cols = 32, .bytes = 18, .has_head = true, .body_at = 2, .words = 4};
+      .cols = 32, .bytes = 18, .scale_bytes = 2, .body_at = 2, .words = 4};
+  static constexpr PanelLayout kQ4_1{.cols = 32, .bytes = 20, .words = 5};
   static constexpr PanelLayout kQ5_0{
-      .cols = 32, .bytes = 22, .has_head = true, .body_at = 2, .words = 5, .fifth_bits = true};
+      .cols = 32, .bytes = 22, .scale_bytes = 2, .body_at = 2, .words = 5, .fifth_word = 0};
+  static constexpr PanelLayout kQ5_1{.cols = 32, .bytes = 24, .words = 6, .fifth_word = 1};
   static constexpr PanelLayout kQ4_K{.cols = 256, .bytes = 144, .words = 36};
   static constexpr PanelLayout kQ5_K{.cols = 256, .bytes = 176, .words = 44};
   static constexpr PanelLayout kQ6_K{
-      .cols = 256, .bytes = 210, .has_head = true, .scale_at = 208, .words = 52};
+      .cols = 256, .bytes = 210, .scale_bytes = 2, .scale_at = 208, .words = 52};
   switch (type) {
     case DType::kF32:
       return kF32;
@@ -109,8 +113,12 @@ const PanelLayout& LayoutOf(DType type) {
       return kQ8_0;
     case DType::kQ4_0:
       return kQ4_0;
+    case DType::kQ4_1:
+      return kQ4_1;
     case DType::kQ5_0:
       return kQ5_0;
+    case DType::kQ5_1:
+      return kQ5_1;
     case DType::kQ4_K:
       return kQ4_K;
     case DType::kQ5_K:
@@ -151,13 +159,13 @@ void UnpackRow(const PackedMatrix& w, size_t row, float* dst) {
   for (size_t c = 0; c < w.cols; c += layout.cols, ++u, body += 64 * layout.words) {
     const size_t cols = std::min<size_t>(layout.cols, w.cols - c);
     const size_t words = block > 1 ? layout.words : (cols * layout.bytes / 64 + 3) / 4;
-    if (layout.has_head)
-      std::memcpy(unit + layout.scale_at, panel + 2 * (kPanelRows * u + lane), 2);
+    std::memcpy(unit + layout.scale_at, panel + layout.scale_bytes * (kPanelRows * u + lane),
+                layout.scale_bytes);
     for (size_t i = 0; i < words; ++i) {
       uint32_t v;
       std::memcpy(&v, body + 64 * i, 4);
       v ^= layout.flip;
-      if (layout.fifth_bits && i == 0) v = GatherFifthBits(v);
+      if (static_cast<int>(i) == layout.fifth_word) v = GatherFifthBits(v);
       std::memcpy(unit + layout.body_at + 4 * i, &v, 4);
     }
     Dequantize(w.type, unit, cols, dst + c);

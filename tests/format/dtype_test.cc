@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+
+#include "format/quant_fixture.h"
 
 namespace snug {
 namespace {
@@ -41,6 +44,22 @@ TEST(DType, NamesAndSizes) {
   EXPECT_EQ(ParseDType("q8_0"), DType::kQ8_0);
   EXPECT_EQ(ParseDType("Q9"), std::nullopt);
   EXPECT_EQ(FindDType(99), nullptr);
+}
+
+TEST(Dequantize, EqualsTheIndependentImplementationBitForBit) {
+  const testing::QuantFixture fixture;
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                           DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+    const std::vector<uint8_t> blocks = fixture.Blocks(type);
+    const std::vector<float> want = fixture.Values(type);
+    ASSERT_EQ(RowBytes(type, want.size()), blocks.size()) << Info(type).name;
+    std::vector<float> got(want.size());
+    Dequantize(type, blocks.data(), got.size(), got.data());
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(std::memcmp(&got[i], &want[i], sizeof(float)), 0)
+          << Info(type).name << " weight " << i << ": " << got[i] << " for " << want[i];
+    }
+  }
 }
 
 }  // namespace

@@ -20,8 +20,12 @@ Block BlockOf(DType type) {
       return {1, 2};
     case DType::kQ4_0:
       return {32, 18};
+    case DType::kQ4_1:
+      return {32, 20};
     case DType::kQ5_0:
       return {32, 22};
+    case DType::kQ5_1:
+      return {32, 24};
     case DType::kQ8_0:
       return {32, 34};
     case DType::kQ4_K:
@@ -78,10 +82,14 @@ double BlockWeight(DType type, const uint8_t* b, size_t i) {
       return Half(b) * static_cast<int8_t>(b[2 + i]);
     case DType::kQ4_0:
       return Half(b) * ((i < 16 ? b[2 + i] & 15 : b[2 + i - 16] >> 4) - 8);
-    case DType::kQ5_0: {
-      const uint32_t fifth = b[2] | b[3] << 8 | b[4] << 16 | static_cast<uint32_t>(b[5]) << 24;
-      const int low = i < 16 ? b[6 + i] & 15 : b[6 + i - 16] >> 4;
-      return Half(b) * (static_cast<int>(low | (fifth >> i & 1) << 4) - 16);
+    case DType::kQ4_1:
+      return Half(b) * (i < 16 ? b[4 + i] & 15 : b[4 + i - 16] >> 4) + Half(b + 2);
+    case DType::kQ5_0:
+    case DType::kQ5_1: {
+      const uint8_t* q = b + (type == DType::kQ5_0 ? 2 : 4);
+      const int low = i < 16 ? q[4 + i] & 15 : q[4 + i - 16] >> 4;
+      const int code = low | (q[i / 8] >> (i % 8) & 1) << 4;
+      return type == DType::kQ5_0 ? Half(b) * (code - 16) : Half(b) * code + Half(b + 2);
     }
     case DType::kQ4_K:
     case DType::kQ5_K: {
@@ -132,6 +140,11 @@ std::vector<uint8_t> RandomWeights(DType type, size_t rows, size_t cols, std::mt
         break;
       case DType::kQ4_0:
         PutHalf(b, 0.1, true, rng);
+        break;
+      case DType::kQ4_1:
+      case DType::kQ5_1:
+        PutHalf(b, type == DType::kQ4_1 ? 0.1 : 0.05, true, rng);
+        PutHalf(b + 2, 0.7, true, rng);
         break;
       case DType::kQ5_0:
         PutHalf(b, 0.06, true, rng);

@@ -1,0 +1,131 @@
+// The slow, obvious reference of every stored type, block by block as ggml defines them.
+#include <cstring>
+
+#include "format/dtype.h"
+
+namespace snug {
+namespace {
+
+uint16_t Word16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | p[1] << 8); }
+uint32_t Word32(const uint8_t* p) { return Word16(p) | static_cast<uint32_t>(Word16(p + 2)) << 16; }
+float Half(const uint8_t* p) { return HalfToFloat(Word16(p)); }
+
+void Q8_0(const uint8_t* b, float* y) {
+  const float d = Half(b);
+  for (int i = 0; i < 32; ++i) y[i] = d * static_cast<int8_t>(b[2 + i]);
+}
+
+// Nibble of column i of 32: the low ones of 16 bytes, then the high ones.
+int Nibble32(const uint8_t* q, int i) { return i < 16 ? q[i] & 15 : q[i - 16] >> 4; }
+
+void Q4_0(const uint8_t* b, float* y) {
+  const float d = Half(b);
+  for (int i = 0; i < 32; ++i) y[i] = d * (Nibble32(b + 2, i) - 8);
+}
+void Q4_1(const uint8_t* b, float* y) {
+  const float d = Half(b), m = Half(b + 2);
+  for (int i = 0; i < 32; ++i) y[i] = d * Nibble32(b + 4, i) + m;
+}
+void Q5_0(const uint8_t* b, float* y) {
+  const float d = Half(b);
+  const uint32_t fifth = Word32(b + 2);
+  for (int i = 0; i < 32; ++i) {
+    const int q = Nibble32(b + 6, i) | static_cast<int>(fifth >> i & 1) << 4;
+    y[i] = d * (q - 16);
+  }
+}
+void Q5_1(const uint8_t* b, float* y) {
+  const float d = Half(b), m = Half(b + 2);
+  const uint32_t fifth = Word32(b + 4);
+  for (int i = 0; i < 32; ++i) {
+    const int q = Nibble32(b + 8, i) | static_cast<int>(fifth >> i & 1) << 4;
+    y[i] = d * q + m;
+  }
+}
+
+// The 6-bit scale and minimum of sub-block j of Q4_K and Q5_K.
+struct ScaleMin {
+  int scale, min;
+};
+ScaleMin ScaleMinOf(const uint8_t* s, int j) {
+  if (j < 4) return {s[j] & 63, s[j + 4] & 63};
+  return {(s[j + 4] & 15) | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4};
+}
+
+void Q4_K(const uint8_t* b, float* y) {
+  const float d = Half(b), dmin = Half(b + 2);
+  for (int i = 0; i < 256; ++i) {
+    const auto [scale, min] = ScaleMinOf(b + 4, i / 32);
+    const uint8_t q = b[16 + i / 64 * 32 + i % 32];
+    y[i] = d * scale * (i % 64 < 32 ? q & 15 : q >> 4) - dmin * min;
+  }
+}
+void Q5_K(const uint8_t* b, float* y) {
+  const float d = Half(b), dmin = Half(b + 2);
+  for (int i = 0; i < 256; ++i) {
+    const auto [scale, min] = ScaleMinOf(b + 4, i / 32);
+    const uint8_t q = b[48 + i / 64 * 32 + i % 32];
+    const int fifth = b[16 + i % 32] >> (i / 32) & 1;
+    y[i] = d * scale * ((i % 64 < 32 ? q & 15 : q >> 4) | fifth << 4) - dmin * min;
+  }
+}
+void Q6_K(const uint8_t* b, float* y) {
+  const float d = Half(b + 208);
+  for (int i = 0; i < 256; ++i) {
+    const int half = i / 128, quarter = i / 32 % 4, l = i % 32;
+    const uint8_t low = b[half * 64 + quarter % 2 * 32 + l];
+    const int high = b[128 + half * 32 + l] >> (2 * quarter) & 3;
+    const int q = (quarter < 2 ? low & 15 : low >> 4) | high << 4;
+    y[i] = d * static_cast<int8_t>(b[192 + i / 16]) * (q - 32);
+  }
+}
+
+using BlockFunction = void (*)(const uint8_t* block, float* y);
+BlockFunction FunctionOf(DType type) {
+  switch (type) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      break;
+    case DType::kQ4_0:
+      return Q4_0;
+    case DType::kQ4_1:
+      return Q4_1;
+    case DType::kQ5_0:
+      return Q5_0;
+    case DType::kQ5_1:
+      return Q5_1;
+    case DType::kQ8_0:
+      return Q8_0;
+    case DType::kQ4_K:
+      return Q4_K;
+    case DType::kQ5_K:
+      return Q5_K;
+    case DType::kQ6_K:
+      return Q6_K;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void Dequantize(DType type, const uint8_t* src, size_t n, float* dst) {
+  switch (type) {
+    case DType::kF32:
+      std::memcpy(dst, src, n * sizeof(float));
+      return;
+    case DType::kF16:
+      for (size_t i = 0; i < n; ++i) dst[i] = Half(src + 2 * i);
+      return;
+    case DType::kBF16:
+      for (size_t i = 0; i < n; ++i) dst[i] = BFloatToFloat(Word16(src + 2 * i));
+      return;
+    default:
+      break;
+  }
+  const DTypeInfo& info = Info(type);
+  const BlockFunction block = FunctionOf(type);
+  for (size_t i = 0; i < n; i += info.block, src += info.bytes) block(src, dst + i);
+}
+
+}  // namespace snug

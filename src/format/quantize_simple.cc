@@ -1,0 +1,133 @@
+#include "format/quantize_simple.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+namespace snug {
+namespace {
+
+void PutHalf(uint8_t* p, float v) {
+  const uint16_t h = FloatToHalf(v);
+  p[0] = static_cast<uint8_t>(h);
+  p[1] = static_cast<uint8_t>(h >> 8);
+}
+// Towards zero, within [0, most]; 0 where v is no number.
+uint8_t Code(float v, int most) {
+  if (!(v > 0)) return 0;
+  return static_cast<uint8_t>(v < static_cast<float>(most) ? static_cast<int>(v) : most);
+}
+float Inverse(float d) { return d == 0 ? 0 : 1 / d; }
+// The value of the largest magnitude, the first of several.
+float Extreme(const float* x, size_t n) {
+  float extreme = 0;
+  for (size_t i = 0; i < n; ++i) {
+    if (std::abs(x[i]) > std::abs(extreme)) extreme = x[i];
+  }
+  return extreme;
+}
+// Codes of up to four bits: columns 0-15 in the low nibbles of 16 bytes, 16-31 in the high ones.
+void PutNibbles(uint8_t* p, const uint8_t (&q)[32]) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>((q[i] & 15) | (q[i + 16] & 15) << 4);
+}
+void PutFifthBits(uint8_t* p, const uint8_t (&q)[32]) {
+  for (int i = 0; i < 4; ++i) {
+    p[i] = 0;
+    for (int k = 0; k < 8; ++k) p[i] |= static_cast<uint8_t>(q[8 * i + k] >> 4 << k);
+  }
+}
+
+void Q8_0(const float* x, uint8_t* b) {
+  const float d = std::abs(Extreme(x, 32)) / 127, id = Inverse(d);
+  PutHalf(b, d);
+  for (int i = 0; i < 32; ++i) {
+    const float v = std::round(x[i] * id);
+    b[2 + i] = v < 0 ? static_cast<uint8_t>(-Code(-v, 127)) : Code(v, 127);
+  }
+}
+
+// Types whose code 0 is the extreme value, -kHalf times the scale.
+template <int kHalf>
+float CenteredCodes(const float* x, uint8_t (&q)[32]) {
+  const float d = Extreme(x, 32) / -kHalf, id = Inverse(d);
+  for (int i = 0; i < 32; ++i) q[i] = Code(x[i] * id + (kHalf + 0.5f), 2 * kHalf - 1);
+  return d;
+}
+// Types with a minimum: codes 0 to kMost between both extremes.
+template <int kMost>
+void RangeCodes(const float* x, uint8_t (&q)[32], uint8_t* scale_and_min) {
+  const auto [least, most] = std::minmax_element(x, x + 32);
+  const float min = *least, d = (*most - min) / kMost, id = Inverse(d);
+  PutHalf(scale_and_min, d);
+  PutHalf(scale_and_min + 2, min);
+  for (int i = 0; i < 32; ++i) q[i] = Code((x[i] - min) * id + 0.5f, kMost);
+}
+
+void Q4_0(const float* x, uint8_t* b) {
+  uint8_t q[32];
+  PutHalf(b, CenteredCodes<8>(x, q));
+  PutNibbles(b + 2, q);
+}
+void Q4_1(const float* x, uint8_t* b) {
+  uint8_t q[32];
+  RangeCodes<15>(x, q, b);
+  PutNibbles(b + 4, q);
+}
+void Q5_0(const float* x, uint8_t* b) {
+  uint8_t q[32];
+  PutHalf(b, CenteredCodes<16>(x, q));
+  PutFifthBits(b + 2, q);
+  PutNibbles(b + 6, q);
+}
+void Q5_1(const float* x, uint8_t* b) {
+  uint8_t q[32];
+  RangeCodes<31>(x, q, b);
+  PutFifthBits(b + 4, q);
+  PutNibbles(b + 8, q);
+}
+
+void F32(const float* x, uint8_t* b) { std::memcpy(b, x, sizeof(float)); }
+void F16(const float* x, uint8_t* b) { PutHalf(b, *x); }
+void BF16(const float* x, uint8_t* b) {
+  const uint16_t v = FloatToBFloat(*x);
+  b[0] = static_cast<uint8_t>(v);
+  b[1] = static_cast<uint8_t>(v >> 8);
+}
+
+using BlockFunction = void (*)(const float* x, uint8_t* block);
+BlockFunction FunctionOf(DType type) {
+  switch (type) {
+    case DType::kF32:
+      return F32;
+    case DType::kF16:
+      return F16;
+    case DType::kBF16:
+      return BF16;
+    case DType::kQ4_0:
+      return Q4_0;
+    case DType::kQ4_1:
+      return Q4_1;
+    case DType::kQ5_0:
+      return Q5_0;
+    case DType::kQ5_1:
+      return Q5_1;
+    case DType::kQ8_0:
+      return Q8_0;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+bool HasSimpleQuantizer(DType type) { return FunctionOf(type) != nullptr; }
+
+void QuantizeSimple(DType type, const float* src, size_t n, uint8_t* dst) {
+  const DTypeInfo& info = Info(type);
+  const BlockFunction block = FunctionOf(type);
+  assert(block != nullptr);
+  for (size_t i = 0; i < n; i += info.block, dst += info.bytes) block(src + i, dst);
+}
+
+}  // namespace snug

@@ -1,0 +1,62 @@
+// The one-pass encoders against an independent implementation's bytes.
+#include "format/quantize_simple.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "format/quant_fixture.h"
+
+namespace snug {
+namespace {
+
+constexpr DType kEncoded[] = {DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1,
+                              DType::kQ5_0, DType::kQ5_1, DType::kQ8_0};
+
+std::vector<uint8_t> Encode(DType type, const std::vector<float>& x) {
+  EXPECT_TRUE(HasSimpleQuantizer(type)) << Info(type).name;
+  std::vector<uint8_t> bytes(RowBytes(type, x.size()));
+  QuantizeSimple(type, x.data(), x.size(), bytes.data());
+  return bytes;
+}
+
+TEST(QuantizeSimple, EqualsTheIndependentEncoder) {
+  const testing::QuantFixture fixture;
+  const std::vector<float> x = fixture.Input();
+  for (const DType type : kEncoded) {
+    const std::vector<uint8_t> got = Encode(type, x), want = fixture.Encoded(type);
+    ASSERT_EQ(got.size(), want.size()) << Info(type).name;
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(got[i], want[i]) << Info(type).name << " block " << i / Info(type).bytes << " byte "
+                                 << i % Info(type).bytes;
+    }
+  }
+}
+
+TEST(QuantizeSimple, ValuesThatATypeHoldsComeBack) {
+  const std::vector<float> x = testing::QuantFixture().Input();
+  for (const DType type : kEncoded) {
+    const std::vector<uint8_t> once = Encode(type, x);
+    std::vector<float> y(x.size());
+    Dequantize(type, once.data(), y.size(), y.data());
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      error += std::pow(x[i] - y[i], 2);
+      norm += std::pow(x[i], 2);
+    }
+    EXPECT_LT(std::sqrt(error / norm), Info(type).block == 1 ? 0.01 : 0.12) << Info(type).name;
+  }
+}
+
+TEST(QuantizeSimple, WhatIsNotFiniteIsNoFault) {
+  std::vector<float> x(256, 1.0f);
+  x[3] = std::numeric_limits<float>::quiet_NaN();
+  x[40] = std::numeric_limits<float>::infinity();
+  x[70] = -std::numeric_limits<float>::infinity();
+  x[100] = std::numeric_limits<float>::max();
+  for (const DType type : kEncoded) Encode(type, x);
+}
+
+}  // namespace
+}  // namespace snug
