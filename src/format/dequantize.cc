@@ -43,6 +43,27 @@ void Q5_1(const uint8_t* b, float* y) {
   }
 }
 
+// Bit pair of column i of 256, from 64 bytes: pair s of byte l of a half is column 32 s + l of it.
+int BitPair(const uint8_t* q, int i) { return q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3; }
+
+void Q2_K(const uint8_t* b, float* y) {
+  const float d = Half(b + 80), dmin = Half(b + 82);
+  for (int i = 0; i < 256; ++i) {
+    const uint8_t scale_min = b[i / 16];
+    y[i] = d * (scale_min & 15) * BitPair(b + 16, i) - dmin * (scale_min >> 4);
+  }
+}
+void Q3_K(const uint8_t* b, float* y) {
+  const float d = Half(b + 108);
+  const uint8_t* s = b + 96;
+  for (int i = 0; i < 256; ++i) {
+    const int j = i / 16;
+    const int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4, high = s[8 + j % 4] >> (j / 4 * 2) & 3;
+    const int third = b[i % 32] >> (i / 32) & 1;
+    y[i] = d * ((low | high << 4) - 32) * (BitPair(b + 32, i) + 4 * third - 4);
+  }
+}
+
 // The 6-bit scale and minimum of sub-block j of Q4_K and Q5_K.
 struct ScaleMin {
   int scale, min;
@@ -97,6 +118,10 @@ BlockFunction FunctionOf(DType type) {
       return Q5_1;
     case DType::kQ8_0:
       return Q8_0;
+    case DType::kQ2_K:
+      return Q2_K;
+    case DType::kQ3_K:
+      return Q3_K;
     case DType::kQ4_K:
       return Q4_K;
     case DType::kQ5_K:

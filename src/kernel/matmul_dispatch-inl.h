@@ -7,6 +7,7 @@
 #endif
 
 #include "kernel/matmul_formats-inl.h"
+#include "kernel/matmul_formats_low-inl.h"
 
 SNUG_BEFORE_NAMESPACE();
 namespace snug {
@@ -30,6 +31,10 @@ static HWY_INLINE void WithFormat(DType type, const F& f) {
       return f(static_cast<FormatQ5_0*>(nullptr));
     case DType::kQ5_1:
       return f(static_cast<FormatQ5_1*>(nullptr));
+    case DType::kQ2_K:
+      return f(static_cast<FormatQ2_K*>(nullptr));
+    case DType::kQ3_K:
+      return f(static_cast<FormatQ3_K*>(nullptr));
     case DType::kQ4_K:
       return f(static_cast<FormatQ4_K*>(nullptr));
     case DType::kQ5_K:

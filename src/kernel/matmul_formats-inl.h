@@ -46,9 +46,23 @@ static HWY_INLINE VF SignedByteToFloat(VU v) {
   return hn::ConvertTo(DF(), hn::ShiftRight<24>(hn::BitCast(DI(), hn::ShiftLeft<24 - 8 * B>(v))));
 }
 
+// The four bytes of a word, times d, as four vectors.
+static HWY_INLINE void StoreScaled(VF d, VU bytes, float* to) {
+  hn::Store(hn::Mul(d, ByteToFloat<0>(bytes)), DF(), to);
+  hn::Store(hn::Mul(d, ByteToFloat<1>(bytes)), DF(), to + kLanes);
+  hn::Store(hn::Mul(d, ByteToFloat<2>(bytes)), DF(), to + 2 * kLanes);
+  hn::Store(hn::Mul(d, ByteToFloat<3>(bytes)), DF(), to + 3 * kLanes);
+}
+static HWY_INLINE void StoreScaledSigned(VF d, VU bytes, float* to) {
+  hn::Store(hn::Mul(d, SignedByteToFloat<0>(bytes)), DF(), to);
+  hn::Store(hn::Mul(d, SignedByteToFloat<1>(bytes)), DF(), to + kLanes);
+  hn::Store(hn::Mul(d, SignedByteToFloat<2>(bytes)), DF(), to + 2 * kLanes);
+  hn::Store(hn::Mul(d, SignedByteToFloat<3>(bytes)), DF(), to + 3 * kLanes);
+}
+
 // Shared by all: kSubs sub-blocks per unit, in kBytes of body and kHeadBytes of head; weight =
-// scale * (u - 2^kShift), or scale * u - min; kHalves: two scales per 32 columns; kMaxWeight: the
-// largest u; kWide: it exceeds 127 (kShift is then 7).
+// scale * (u - 2^kShift), or scale * u - min; kHalves: two scales (and minima) per 32 columns;
+// kMaxWeight: the largest u; kWide: it exceeds 127 (kShift is then 7).
 struct SimpleFormat {
   static constexpr size_t kSubs = 1, kHeadBytes = 32;
   static constexpr bool kMin = false, kHalves = false, kWide = false;
@@ -120,7 +134,10 @@ struct SimpleMinFormat {
   HWY_INLINE VF Scale() const {
     return d;
   }
-  HWY_INLINE VF Min() const { return min; }
+  template <int Half>
+  HWY_INLINE VF Min() const {
+    return min;
+  }
   const uint8_t* body;
   VF d, min;
 };
@@ -157,17 +174,12 @@ struct KFormat {
     const VU dd = LoadWord(b, 0), w0 = LoadWord(b, 1), w1 = LoadWord(b, 2), w2 = LoadWord(b, 3);
     const VU six = hn::Set(DU(), 0x3f3f3f3fu), top = hn::Set(DU(), 0x30303030u);
     const VF d = LowHalf16(dd), dmin = HighHalf16(dd);
-    Decode<0>(d, hn::And(w0, six), scales);
-    Decode<4>(d, hn::Or(Nibble<0>(w2), hn::And(hn::ShiftRight<2>(w0), top)), scales);
-    Decode<0>(dmin, hn::And(w1, six), mins);
-    Decode<4>(dmin, hn::Or(Nibble<1>(w2), hn::And(hn::ShiftRight<2>(w1), top)), mins);
-  }
-  template <int I>
-  HWY_INLINE void Decode(VF d, VU bytes, float* to) {
-    hn::Store(hn::Mul(d, ByteToFloat<0>(bytes)), DF(), to + I * kLanes);
-    hn::Store(hn::Mul(d, ByteToFloat<1>(bytes)), DF(), to + (I + 1) * kLanes);
-    hn::Store(hn::Mul(d, ByteToFloat<2>(bytes)), DF(), to + (I + 2) * kLanes);
-    hn::Store(hn::Mul(d, ByteToFloat<3>(bytes)), DF(), to + (I + 3) * kLanes);
+    const VU scales_high = hn::Or(Nibble<0>(w2), hn::And(hn::ShiftRight<2>(w0), top));
+    const VU mins_high = hn::Or(Nibble<1>(w2), hn::And(hn::ShiftRight<2>(w1), top));
+    StoreScaled(d, hn::And(w0, six), scales);
+    StoreScaled(d, scales_high, scales + 4 * kLanes);
+    StoreScaled(dmin, hn::And(w1, six), mins);
+    StoreScaled(dmin, mins_high, mins + 4 * kLanes);
   }
   HWY_INLINE void SeekTo(size_t j, size_t first_word) {
     sub = j;
@@ -178,7 +190,10 @@ struct KFormat {
   HWY_INLINE VF Scale() const {
     return hn::Load(DF(), scales + sub * kLanes);
   }
-  HWY_INLINE VF Min() const { return hn::Load(DF(), mins + sub * kLanes); }
+  template <int Half>
+  HWY_INLINE VF Min() const {
+    return hn::Load(DF(), mins + sub * kLanes);
+  }
 
   const uint8_t *body, *nibbles = nullptr;
   size_t sub = 0;
@@ -222,14 +237,8 @@ struct FormatQ6_K {
   static constexpr bool kMin = false, kHalves = true, kWide = false;
   HWY_INLINE FormatQ6_K(const uint8_t* b, const uint8_t* h) : body(b) {
     const VF d = LoadHalves(h);
-    for (size_t i = 0; i < 4; ++i) {
-      const VU bytes = LoadWord(b, 48 + i);
-      float* to = scales + 4 * i * kLanes;
-      hn::Store(hn::Mul(d, SignedByteToFloat<0>(bytes)), DF(), to);
-      hn::Store(hn::Mul(d, SignedByteToFloat<1>(bytes)), DF(), to + kLanes);
-      hn::Store(hn::Mul(d, SignedByteToFloat<2>(bytes)), DF(), to + 2 * kLanes);
-      hn::Store(hn::Mul(d, SignedByteToFloat<3>(bytes)), DF(), to + 3 * kLanes);
-    }
+    for (size_t i = 0; i < 4; ++i)
+      StoreScaledSigned(d, LoadWord(b, 48 + i), scales + 4 * i * kLanes);
   }
   HWY_INLINE void Seek(size_t j) {
     const size_t half = j / 4, quarter = j % 4;  // of 256 and of 128 columns
@@ -283,7 +292,7 @@ struct SubBlockToFloat {
     VF w = ByteToFloat<B>(quad);
     if constexpr (Format::kShift != 0) w = hn::Sub(w, hn::Set(DF(), float(1 << Format::kShift)));
     w = hn::Mul(w, scale);
-    if constexpr (Format::kMin) w = hn::Sub(w, format.Min());
+    if constexpr (Format::kMin) w = hn::Sub(w, format.template Min<K / 4>());
     hn::StoreU(w, DF(), dst + (4 * K + B) * kPanelRows);
   }
   const Format& format;

@@ -85,12 +85,10 @@ struct SubBlock {
   HWY_INLINE void Run() const {
     VI dot[T][V];
     Dots<Half>(dot);
-    // Minima, which are per 32 columns, go with the last scale.
-    constexpr bool kMinToo = Format::kMin && Half == (Format::kHalves ? 1 : 0);
     VF scale[V], min[V];
     for (int v = 0; v < V; ++v) {
       scale[v] = format[v].template Scale<Half>();
-      if constexpr (kMinToo) min[v] = format[v].Min();
+      if constexpr (Format::kMin) min[v] = format[v].template Min<Half>();
     }
     HWY_UNROLL(12)
     for (int t = 0; t < T; ++t) {
@@ -100,7 +98,7 @@ struct SubBlock {
       for (int v = 0; v < V; ++v) {
         VF sum = sums.Load(t, v);
         sum = hn::MulAdd(hn::ConvertTo(DF(), dot[t][v]), hn::Mul(scale[v], x_scale), sum);
-        if constexpr (kMinToo) sum = hn::NegMulAdd(min[v], hn::Set(DF(), block.sum[t % 4]), sum);
+        if constexpr (Format::kMin) sum = hn::NegMulAdd(min[v], Sum<Half>(block, t % 4), sum);
         sums.Save(t, v, sum);
       }
     }
@@ -109,11 +107,20 @@ struct SubBlock {
   template <int Half>
   static HWY_INLINE VI Start(const XBlock& b, int slot) {
     if constexpr (Format::kShift == 0) return hn::Zero(DI());
-    if constexpr (Format::kShift != 0) {
-      VI sum = hn::Set(DI(), Format::kHalves ? b.neg_half[slot] : b.neg[slot]);
-      if constexpr (Half == 1) sum = hn::Sub(hn::Set(DI(), b.neg[slot]), sum);
-      return hn::ShiftLeft<Format::kShift>(sum);
-    }
+    if constexpr (Format::kShift != 0) return hn::ShiftLeft<Format::kShift>(NegSum<Half>(b, slot));
+  }
+  // -(sum of q) over the columns of this run.
+  template <int Half>
+  static HWY_INLINE VI NegSum(const XBlock& b, int slot) {
+    const VI sum = hn::Set(DI(), Format::kHalves ? b.neg_half[slot] : b.neg[slot]);
+    return Half == 1 ? hn::Sub(hn::Set(DI(), b.neg[slot]), sum) : sum;
+  }
+  // Their sum as x has it: scale * (sum of q).
+  template <int Half>
+  static HWY_INLINE VF Sum(const XBlock& b, int slot) {
+    if constexpr (!Format::kHalves) return hn::Set(DF(), b.sum[slot]);
+    const VF sum = hn::ConvertTo(DF(), hn::Neg(NegSum<Half>(b, slot)));
+    return hn::Mul(sum, hn::Set(DF(), b.scale[slot]));
   }
   HWY_INLINE const int8_t* Quad(int t, int k) const { return x[t / 4]->q[t % 4] + 4 * k; }
 
@@ -240,7 +247,7 @@ struct Unpacked {
   static constexpr int kShift = Format::kShift, kMaxWeight = Format::kMaxWeight;
   static constexpr bool kMin = Format::kMin, kHalves = Format::kHalves, kWide = Format::kWide;
   static constexpr size_t kScales = kHalves ? 2 : 1;
-  static constexpr size_t kHeadBytes = (kScales + (kMin ? 1 : 0)) * kRow;
+  static constexpr size_t kHeadBytes = (kMin ? 2 : 1) * kScales * kRow;
   HWY_INLINE Unpacked(const uint8_t* b, const uint8_t* h) : body(b), head(h) {}
   HWY_INLINE void Seek(size_t) {}
   template <int K>
@@ -251,8 +258,9 @@ struct Unpacked {
   HWY_INLINE VF Scale() const {
     return hn::LoadU(DF(), reinterpret_cast<const float*>(head + Half * kRow));
   }
+  template <int Half>
   HWY_INLINE VF Min() const {
-    return hn::LoadU(DF(), reinterpret_cast<const float*>(head + kScales * kRow));
+    return hn::LoadU(DF(), reinterpret_cast<const float*>(head + (kScales + Half) * kRow));
   }
   const uint8_t *body, *head;
 };
@@ -263,9 +271,11 @@ struct Unpacker {
   template <int K>
   HWY_INLINE void Run() const {
     hn::StoreU(format.template Quad<K>(), DU(), reinterpret_cast<uint32_t*>(body + 64 * K));
-    constexpr size_t kRow = Unpacked<Format>::kRow;
-    if constexpr (K < Unpacked<Format>::kScales) Store(format.template Scale<K>(), K * kRow);
-    if constexpr (K == 7 && Format::kMin) Store(format.Min(), Unpacked<Format>::kScales * kRow);
+    constexpr size_t kRow = Unpacked<Format>::kRow, kScales = Unpacked<Format>::kScales;
+    if constexpr (K < kScales) {
+      Store(format.template Scale<K>(), K * kRow);
+      if constexpr (Format::kMin) Store(format.template Min<K>(), (kScales + K) * kRow);
+    }
   }
   HWY_INLINE void Store(VF v, size_t at) const {
     hn::StoreU(v, DF(), reinterpret_cast<float*>(head + at));

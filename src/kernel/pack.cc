@@ -99,6 +99,9 @@ const PanelLayout& LayoutOf(DType type) {
   static constexpr PanelLayout kQ5_0{
       .cols = 32, .bytes = 22, .scale_bytes = 2, .body_at = 2, .words = 5, .fifth_word = 0};
   static constexpr PanelLayout kQ5_1{.cols = 32, .bytes = 24, .words = 6, .fifth_word = 1};
+  static constexpr PanelLayout kQ2_K{.cols = 256, .bytes = 84, .words = 21};
+  static constexpr PanelLayout kQ3_K{
+      .cols = 256, .bytes = 110, .scale_bytes = 2, .scale_at = 108, .words = 27};
   static constexpr PanelLayout kQ4_K{.cols = 256, .bytes = 144, .words = 36};
   static constexpr PanelLayout kQ5_K{.cols = 256, .bytes = 176, .words = 44};
   static constexpr PanelLayout kQ6_K{
@@ -119,6 +122,10 @@ const PanelLayout& LayoutOf(DType type) {
       return kQ5_0;
     case DType::kQ5_1:
       return kQ5_1;
+    case DType::kQ2_K:
+      return kQ2_K;
+    case DType::kQ3_K:
+      return kQ3_K;
     case DType::kQ4_K:
       return kQ4_K;
     case DType::kQ5_K:

@@ -28,6 +28,10 @@ Block BlockOf(DType type) {
       return {32, 24};
     case DType::kQ8_0:
       return {32, 34};
+    case DType::kQ2_K:
+      return {256, 84};
+    case DType::kQ3_K:
+      return {256, 110};
     case DType::kQ4_K:
       return {256, 144};
     case DType::kQ5_K:
@@ -91,6 +95,19 @@ double BlockWeight(DType type, const uint8_t* b, size_t i) {
       const int code = low | (q[i / 8] >> (i % 8) & 1) << 4;
       return type == DType::kQ5_0 ? Half(b) * (code - 16) : Half(b) * code + Half(b + 2);
     }
+    case DType::kQ2_K: {
+      const int q = b[16 + i / 128 * 32 + i % 32] >> (2 * (i % 128 / 32)) & 3;
+      return Half(b + 80) * (b[i / 16] & 15) * q - Half(b + 82) * (b[i / 16] >> 4);
+    }
+    case DType::kQ3_K: {
+      // Scales 4 g + k: byte 96 + 4 (g % 2) + k holds low nibbles, byte 104 + k two more bits each.
+      const size_t g = i / 64, k = i / 16 % 4;
+      const int low = b[96 + 4 * (g % 2) + k] >> (g < 2 ? 0 : 4) & 15;
+      const int scale = (low | (b[104 + k] >> (2 * g) & 3) << 4) - 32;
+      int q = b[32 + i / 128 * 32 + i % 32] >> (2 * (i % 128 / 32)) & 3;
+      if ((b[i % 32] >> (i / 32) & 1) == 0) q -= 4;
+      return Half(b + 108) * scale * q;
+    }
     case DType::kQ4_K:
     case DType::kQ5_K: {
       int scale, min;
@@ -148,6 +165,13 @@ std::vector<uint8_t> RandomWeights(DType type, size_t rows, size_t cols, std::mt
         break;
       case DType::kQ5_0:
         PutHalf(b, 0.06, true, rng);
+        break;
+      case DType::kQ2_K:
+        PutHalf(b + 80, 0.04, false, rng);
+        PutHalf(b + 82, 0.06, false, rng);
+        break;
+      case DType::kQ3_K:
+        PutHalf(b + 108, 0.01, true, rng);
         break;
       case DType::kQ4_K:
       case DType::kQ5_K:
