@@ -46,7 +46,7 @@ Status Inspect(const std::string& path, bool tensors, bool json) {
     fmt::print("  {:<6} {:>5} tensors {:>11}\n", name, n.first, FormatBytes(n.second));
   if (tensors) {
     for (const TensorInfo& t : file->tensors()) {
-      fmt::print("  {:<40} {:<5} {} x {}\n", t.name, Info(t.type).name, t.rows(), t.cols());
+      fmt::print("  {:<40} {:<6} {} x {}\n", t.name, Info(t.type).name, t.rows(), t.cols());
     }
   }
   return {};

@@ -101,6 +101,23 @@ void Q6_K(const uint8_t* b, float* y) {
   }
 }
 
+void IQ4_NL(const uint8_t* b, float* y) {
+  const float d = Half(b);
+  for (int i = 0; i < 32; ++i) y[i] = d * kIq4Codes[Nibble32(b + 2, i)];
+}
+void IQ4_XS(const uint8_t* b, float* y) {
+  const float d = Half(b);
+  for (int i = 0; i < 256; ++i) {
+    const int j = i / 32;
+    const int scale = (b[4 + j / 2] >> (j % 2 * 4) & 15) | (Word16(b + 2) >> (2 * j) & 3) << 4;
+    y[i] = d * (scale - 32) * kIq4Codes[Nibble32(b + 8 + 16 * j, i % 32)];
+  }
+}
+void MXFP4(const uint8_t* b, float* y) {
+  const float d = Mxfp4Scale(b[0]);
+  for (int i = 0; i < 32; ++i) y[i] = d * kMxfp4Codes[Nibble32(b + 1, i)];
+}
+
 using BlockFunction = void (*)(const uint8_t* block, float* y);
 BlockFunction FunctionOf(DType type) {
   switch (type) {
@@ -128,6 +145,12 @@ BlockFunction FunctionOf(DType type) {
       return Q5_K;
     case DType::kQ6_K:
       return Q6_K;
+    case DType::kIQ4_NL:
+      return IQ4_NL;
+    case DType::kIQ4_XS:
+      return IQ4_XS;
+    case DType::kMXFP4:
+      return MXFP4;
   }
   return nullptr;
 }

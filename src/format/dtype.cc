@@ -10,13 +10,14 @@
 namespace snug {
 namespace {
 constexpr DTypeInfo kTypes[] = {
-    {DType::kF32, "F32", 1, 4},       {DType::kF16, "F16", 1, 2},
-    {DType::kQ4_0, "Q4_0", 32, 18},   {DType::kQ4_1, "Q4_1", 32, 20},
-    {DType::kQ5_0, "Q5_0", 32, 22},   {DType::kQ5_1, "Q5_1", 32, 24},
-    {DType::kQ8_0, "Q8_0", 32, 34},   {DType::kQ2_K, "Q2_K", 256, 84},
-    {DType::kQ3_K, "Q3_K", 256, 110}, {DType::kQ4_K, "Q4_K", 256, 144},
-    {DType::kQ5_K, "Q5_K", 256, 176}, {DType::kQ6_K, "Q6_K", 256, 210},
-    {DType::kBF16, "BF16", 1, 2},
+    {DType::kF32, "F32", 1, 4},         {DType::kF16, "F16", 1, 2},
+    {DType::kQ4_0, "Q4_0", 32, 18},     {DType::kQ4_1, "Q4_1", 32, 20},
+    {DType::kQ5_0, "Q5_0", 32, 22},     {DType::kQ5_1, "Q5_1", 32, 24},
+    {DType::kQ8_0, "Q8_0", 32, 34},     {DType::kQ2_K, "Q2_K", 256, 84},
+    {DType::kQ3_K, "Q3_K", 256, 110},   {DType::kQ4_K, "Q4_K", 256, 144},
+    {DType::kQ5_K, "Q5_K", 256, 176},   {DType::kQ6_K, "Q6_K", 256, 210},
+    {DType::kIQ4_NL, "IQ4_NL", 32, 18}, {DType::kIQ4_XS, "IQ4_XS", 256, 136},
+    {DType::kBF16, "BF16", 1, 2},       {DType::kMXFP4, "MXFP4", 32, 17},
 };
 }  // namespace
 const DTypeInfo* FindDType(uint32_t id) {
@@ -50,6 +51,7 @@ uint16_t FloatToHalf(float f) {
   }
   return static_cast<uint16_t>(sign | ((a + 0xfffu + ((a >> 13) & 1) - 0x38000000u) >> 13));
 }
+float Mxfp4Scale(uint8_t e) { return std::ldexp(1.0f, e - 128); }
 std::optional<DType> ParseDType(std::string_view name) {
   auto same = [](char a, char b) { return std::toupper(static_cast<unsigned char>(a)) == b; };
   for (const DTypeInfo& t : kTypes) {

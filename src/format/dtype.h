@@ -21,7 +21,10 @@ enum class DType : uint8_t {
   kQ4_K = 12,
   kQ5_K = 13,
   kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
   kBF16 = 30,
+  kMXFP4 = 39,
 };
 
 struct DTypeInfo {
@@ -39,6 +42,14 @@ inline uint64_t RowBytes(DType type, uint64_t cols) {
   const DTypeInfo& i = Info(type);
   return cols / i.block * i.bytes;
 }
+
+// What the sixteen nibbles of IQ4_NL and IQ4_XS (ggml) and of MXFP4 (OCP Microscaling Formats 1.0,
+// E2M1, doubled to integers) mean, times the block's scale.
+inline constexpr int8_t kIq4Codes[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                         1,    13,   25,  38,  53,  69,  89,  113};
+inline constexpr int8_t kMxfp4Codes[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+// MXFP4's scale of doubled codes from the block's exponent: 2^(e - 128).
+float Mxfp4Scale(uint8_t e);
 
 // The slow, obvious reference: `n` weights (a multiple of the block) of `type` to float32.
 void Dequantize(DType type, const uint8_t* src, size_t n, float* dst);

@@ -87,6 +87,35 @@ void Q5_1(const float* x, uint8_t* b) {
   PutNibbles(b + 8, q);
 }
 
+// The nearest of `codes`, the first of several.
+uint8_t NearestCode(const int8_t (&codes)[16], float x, float d) {
+  int best = 0;
+  float least = std::abs(x - d * codes[0]);
+  for (int i = 1; i < 16; ++i) {
+    const float error = std::abs(x - d * codes[i]);
+    if (error < least) best = i, least = error;
+  }
+  return static_cast<uint8_t>(best);
+}
+
+// The extreme value is code 0.
+void IQ4_NL(const float* x, uint8_t* b) {
+  const float d = Extreme(x, 32) / kIq4Codes[0];
+  uint8_t q[32];
+  for (int i = 0; i < 32; ++i) q[i] = NearestCode(kIq4Codes, x[i], d);
+  PutHalf(b, d);
+  PutNibbles(b + 2, q);
+}
+// The largest magnitude's power of two becomes that of the largest code, 4 (OCP MX 1.0, 6.3).
+void MXFP4(const float* x, uint8_t* b) {
+  const float most = std::abs(Extreme(x, 32));
+  const int e = most > 0 && std::isfinite(most) ? std::ilogb(most) - 2 + 127 : 0;
+  b[0] = static_cast<uint8_t>(std::clamp(e, 0, 254));
+  uint8_t q[32];
+  for (int i = 0; i < 32; ++i) q[i] = NearestCode(kMxfp4Codes, x[i], Mxfp4Scale(b[0]));
+  PutNibbles(b + 1, q);
+}
+
 void F32(const float* x, uint8_t* b) { std::memcpy(b, x, sizeof(float)); }
 void F16(const float* x, uint8_t* b) { PutHalf(b, *x); }
 void BF16(const float* x, uint8_t* b) {
@@ -114,6 +143,10 @@ BlockFunction FunctionOf(DType type) {
       return Q5_1;
     case DType::kQ8_0:
       return Q8_0;
+    case DType::kIQ4_NL:
+      return IQ4_NL;
+    case DType::kMXFP4:
+      return MXFP4;
     default:
       return nullptr;
   }

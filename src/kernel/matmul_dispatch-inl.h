@@ -7,6 +7,7 @@
 #endif
 
 #include "kernel/matmul_formats-inl.h"
+#include "kernel/matmul_formats_codes-inl.h"
 #include "kernel/matmul_formats_low-inl.h"
 
 SNUG_BEFORE_NAMESPACE();
@@ -41,6 +42,12 @@ static HWY_INLINE void WithFormat(DType type, const F& f) {
       return f(static_cast<FormatQ5_K*>(nullptr));
     case DType::kQ6_K:
       return f(static_cast<FormatQ6_K*>(nullptr));
+    case DType::kIQ4_NL:
+      return f(static_cast<FormatIQ4_NL*>(nullptr));
+    case DType::kIQ4_XS:
+      return f(static_cast<FormatIQ4_XS*>(nullptr));
+    case DType::kMXFP4:
+      return f(static_cast<FormatMXFP4*>(nullptr));
   }
 }
 

@@ -85,7 +85,8 @@ template <class Format>
 static HWY_NOINLINE void Widen(const uint8_t* body, const uint8_t* head, size_t units, float* dst) {
   for (size_t u = 0; u < units; ++u) {
     for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-      Format format(body + u * Format::kBytes + 4 * lane, head + u * Format::kHeadBytes + 2 * lane);
+      Format format(body + u * Format::kBytes + 4 * lane,
+                    head + u * Format::kHeadBytes + Format::kHeadBytes / kPanelRows * lane);
       for (size_t j = 0; j < Format::kSubs; ++j) {
         format.Seek(j);
         float* to = dst + (u * Format::kSubs + j) * kQBlock * kPanelRows + lane;

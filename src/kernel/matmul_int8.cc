@@ -116,8 +116,8 @@ struct Product {
     const size_t unit = first / kUnitCols;
     for (size_t lane = 0; lane < kPanelRows; lane += kTileRows) {
       AnyTile<Format>(tokens, {p + head_bytes + unit * Format::kBytes + 4 * lane,
-                               p + unit * Format::kHeadBytes + 2 * lane, blocks, x_stride,
-                               cols / kUnitCols, limit, sums + lane});
+                               p + unit * Format::kHeadBytes + kHeadLane<Format> * lane, blocks,
+                               x_stride, cols / kUnitCols, limit, sums + lane});
     }
   }
   size_t Rows(size_t panel) const {

@@ -284,13 +284,19 @@ struct Unpacker {
   uint8_t *body, *head;
 };
 
+// Bytes of a unit's head for each row.
+template <class Format>
+inline constexpr size_t kHeadLane = Format::kHeadBytes / kPanelRows;
+template <class Format>
+inline constexpr size_t kHeadLane<Unpacked<Format>> = sizeof(float);
+
 template <class Format>
 static HWY_NOINLINE void Unpack(const uint8_t* body, const uint8_t* head, size_t units,
                                 uint8_t* to_body, uint8_t* to_head) {
   using To = Unpacked<Format>;
   for (size_t u = 0; u < units; ++u, body += Format::kBytes, head += Format::kHeadBytes) {
     for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-      Format format(body + 4 * lane, head + 2 * lane);
+      Format format(body + 4 * lane, head + kHeadLane<Format> * lane);
       for (size_t j = 0; j < Format::kSubs; ++j) {
         const size_t sub = u * Format::kSubs + j;
         format.Seek(j);
@@ -300,12 +306,6 @@ static HWY_NOINLINE void Unpack(const uint8_t* body, const uint8_t* head, size_t
     }
   }
 }
-
-// Bytes of a head for each row.
-template <class Format>
-inline constexpr size_t kHeadLane = 2;
-template <class Format>
-inline constexpr size_t kHeadLane<Unpacked<Format>> = sizeof(float);
 
 // What a tile reads and adds to: `units` units of one panel, at this target's lanes.
 struct Operands {

@@ -53,6 +53,7 @@ void PackPanel(const PanelLayout& layout, const uint8_t* src, size_t rows, size_
     for (size_t r = 0; r < kPanelRows; ++r) unit[r] = r < rows ? src + r * row_bytes + at : kZeros;
     uint8_t* scales = dst + layout.scale_bytes * kPanelRows * u;
     if (layout.scale_bytes == 2) Scales<2>(unit, layout.scale_at, scales);
+    if (layout.scale_bytes == 1) Scales<1>(unit, layout.scale_at, scales);
     for (size_t r = 0; r < kPanelRows; ++r) unit[r] += layout.body_at;
     Transpose(unit, layout.words, layout.flip, body);
     if (layout.fifth_word >= 0) SpreadFifthBits(body + 64 * layout.fifth_word);
@@ -106,6 +107,9 @@ const PanelLayout& LayoutOf(DType type) {
   static constexpr PanelLayout kQ5_K{.cols = 256, .bytes = 176, .words = 44};
   static constexpr PanelLayout kQ6_K{
       .cols = 256, .bytes = 210, .scale_bytes = 2, .scale_at = 208, .words = 52};
+  static constexpr PanelLayout kIQ4_XS{.cols = 256, .bytes = 136, .words = 34};
+  static constexpr PanelLayout kMXFP4{
+      .cols = 32, .bytes = 17, .scale_bytes = 1, .body_at = 1, .words = 4};
   switch (type) {
     case DType::kF32:
       return kF32;
@@ -115,6 +119,7 @@ const PanelLayout& LayoutOf(DType type) {
     case DType::kQ8_0:
       return kQ8_0;
     case DType::kQ4_0:
+    case DType::kIQ4_NL:
       return kQ4_0;
     case DType::kQ4_1:
       return kQ4_1;
@@ -132,6 +137,10 @@ const PanelLayout& LayoutOf(DType type) {
       return kQ5_K;
     case DType::kQ6_K:
       return kQ6_K;
+    case DType::kIQ4_XS:
+      return kIQ4_XS;
+    case DType::kMXFP4:
+      return kMXFP4;
   }
   return kF32;
 }

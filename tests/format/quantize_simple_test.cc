@@ -12,7 +12,7 @@ namespace snug {
 namespace {
 
 constexpr DType kEncoded[] = {DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1,
-                              DType::kQ5_0, DType::kQ5_1, DType::kQ8_0};
+                              DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kMXFP4};
 
 std::vector<uint8_t> Encode(DType type, const std::vector<float>& x) {
   EXPECT_TRUE(HasSimpleQuantizer(type)) << Info(type).name;
@@ -46,6 +46,22 @@ TEST(QuantizeSimple, ValuesThatATypeHoldsComeBack) {
       norm += std::pow(x[i], 2);
     }
     EXPECT_LT(std::sqrt(error / norm), Info(type).block == 1 ? 0.01 : 0.12) << Info(type).name;
+  }
+}
+
+// No independent encoder takes one pass: every weight has its nearest code instead.
+TEST(QuantizeSimple, IQ4_NLTakesTheNearestCodes) {
+  const std::vector<float> x = testing::QuantFixture().Input();
+  std::vector<uint8_t> bytes = Encode(DType::kIQ4_NL, x);
+  std::vector<float> y(x.size());
+  Dequantize(DType::kIQ4_NL, bytes.data(), y.size(), y.data());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const uint8_t* block = bytes.data() + i / 32 * 18;
+    const float d = HalfToFloat(static_cast<uint16_t>(block[0] | block[1] << 8));
+    for (const int8_t code : kIq4Codes) {
+      // The codes were chosen before the scale was rounded to 11 bits.
+      ASSERT_LE(std::abs(x[i] - y[i]), std::abs(x[i] - d * code) + std::abs(d) * 0.13f) << i;
+    }
   }
 }
 

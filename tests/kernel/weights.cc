@@ -38,6 +38,12 @@ Block BlockOf(DType type) {
       return {256, 176};
     case DType::kQ6_K:
       return {256, 210};
+    case DType::kIQ4_NL:
+      return {32, 18};
+    case DType::kIQ4_XS:
+      return {256, 136};
+    case DType::kMXFP4:
+      return {32, 17};
   }
   return {1, 1};
 }
@@ -69,6 +75,12 @@ void ScaleMin(const uint8_t* s, size_t j, int* scale, int* min) {
     *scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
     *min = s[j + 4] >> 4 | (s[j] >> 6) << 4;
   }
+}
+
+int Iq4(int nibble) {
+  constexpr int kValues[] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                             1,    13,   25,  38,  53,  69,  89,  113};
+  return kValues[nibble];
 }
 
 double BlockWeight(DType type, const uint8_t* b, size_t i) {
@@ -123,6 +135,23 @@ double BlockWeight(DType type, const uint8_t* b, size_t i) {
       const int q =
           (quarter < 2 ? low & 15 : low >> 4) | (b[128 + half * 32 + l] >> (2 * quarter) & 3) << 4;
       return Half(b + 208) * static_cast<int8_t>(b[192 + i / 16]) * (q - 32);
+    }
+    case DType::kIQ4_NL:
+      return Half(b) * Iq4(i < 16 ? b[2 + i] & 15 : b[2 + i - 16] >> 4);
+    case DType::kIQ4_XS: {
+      const size_t j = i / 32, l = i % 32;
+      const int low = j % 2 == 0 ? b[4 + j / 2] & 15 : b[4 + j / 2] >> 4;
+      const int scale = (low | (b[2 + j / 4] >> (j % 4 * 2) & 3) << 4) - 32;
+      const uint8_t q = b[8 + 16 * j + l % 16];
+      return Half(b) * scale * Iq4(l < 16 ? q & 15 : q >> 4);
+    }
+    case DType::kMXFP4: {
+      // E2M1: a sign, two bits of exponent, one of mantissa.
+      const int e2m1 = i < 16 ? b[1 + i] & 15 : b[1 + i - 16] >> 4;
+      const int exponent = e2m1 >> 1 & 3, mantissa = e2m1 & 1;
+      const double magnitude =
+          exponent == 0 ? 0.5 * mantissa : std::ldexp(1 + 0.5 * mantissa, exponent - 1);
+      return std::ldexp(e2m1 >= 8 ? -magnitude : magnitude, b[0] - 127);
     }
   }
   return 0;
@@ -180,6 +209,15 @@ std::vector<uint8_t> RandomWeights(DType type, size_t rows, size_t cols, std::mt
         break;
       case DType::kQ6_K:
         PutHalf(b + 208, 0.0003, true, rng);
+        break;
+      case DType::kIQ4_NL:
+        PutHalf(b, 0.006, true, rng);
+        break;
+      case DType::kIQ4_XS:
+        PutHalf(b, 0.0003, true, rng);
+        break;
+      case DType::kMXFP4:
+        b[0] = static_cast<uint8_t>(122 + rng() % 5);
         break;
     }
   }
