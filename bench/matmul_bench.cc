@@ -116,10 +116,10 @@ constexpr Shape kShapes[] = {
     {"qwen head", DType::kQ6_K, 1536, 151936},
 };
 // Beside those, every type in one shape, and packed.
-constexpr DType kTypes[] = {DType::kQ2_K, DType::kQ3_K,   DType::kQ4_K,   DType::kQ5_K,
-                            DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4,
-                            DType::kQ8_0, DType::kQ5_1,   DType::kQ5_0,   DType::kQ4_1,
-                            DType::kQ4_0, DType::kF16,    DType::kF32};
+constexpr DType kTypes[] = {
+    DType::kQ2_K,   DType::kQ3_K,  DType::kQ4_K,  DType::kQ5_K,  DType::kQ6_K, DType::kIQ4_NL,
+    DType::kIQ4_XS, DType::kMXFP4, DType::kTQ1_0, DType::kTQ2_0, DType::kQ8_0, DType::kQ5_1,
+    DType::kQ5_0,   DType::kQ4_1,  DType::kQ4_0,  DType::kF16,   DType::kF32};
 
 struct Limits {
   double read = 0, dot = 0;

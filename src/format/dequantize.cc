@@ -118,6 +118,22 @@ void MXFP4(const uint8_t* b, float* y) {
   for (int i = 0; i < 32; ++i) y[i] = d * kMxfp4Codes[Nibble32(b + 1, i)];
 }
 
+// Five trits a byte: times three, what passes 256 is the next one.
+int Trit(uint8_t byte, int n) {
+  for (; n > 0; --n) byte = static_cast<uint8_t>(byte * 3);
+  return byte * 3 >> 8;
+}
+void TQ1_0(const uint8_t* b, float* y) {
+  const float d = Half(b + 52);
+  for (int i = 0; i < 160; ++i) y[i] = d * (Trit(b[i % 32], i / 32) - 1);
+  for (int i = 0; i < 80; ++i) y[160 + i] = d * (Trit(b[32 + i % 16], i / 16) - 1);
+  for (int i = 0; i < 16; ++i) y[240 + i] = d * (Trit(b[48 + i % 4], i / 4) - 1);
+}
+void TQ2_0(const uint8_t* b, float* y) {
+  const float d = Half(b + 64);
+  for (int i = 0; i < 256; ++i) y[i] = d * (BitPair(b, i) - 1);
+}
+
 using BlockFunction = void (*)(const uint8_t* block, float* y);
 BlockFunction FunctionOf(DType type) {
   switch (type) {
@@ -149,6 +165,10 @@ BlockFunction FunctionOf(DType type) {
       return IQ4_NL;
     case DType::kIQ4_XS:
       return IQ4_XS;
+    case DType::kTQ1_0:
+      return TQ1_0;
+    case DType::kTQ2_0:
+      return TQ2_0;
     case DType::kMXFP4:
       return MXFP4;
   }

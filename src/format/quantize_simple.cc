@@ -116,6 +116,34 @@ void MXFP4(const float* x, uint8_t* b) {
   PutNibbles(b + 1, q);
 }
 
+// Trits + 1, scaled by the largest magnitude.
+float TernaryCodes(const float* x, uint8_t (&q)[256]) {
+  const float d = std::abs(Extreme(x, 256)), id = Inverse(d);
+  for (int i = 0; i < 256; ++i) q[i] = Code(std::round(x[i] * id) + 1, 2);
+  return d;
+}
+void TQ1_0(const float* x, uint8_t* b) {
+  uint8_t q[256];
+  PutHalf(b + 52, TernaryCodes(x, q));
+  // The first of 256 equal steps whose base-3 digits these are: trits of columns `step` apart.
+  const auto byte = [](const uint8_t* trits, int count, int step) {
+    int value = 0;
+    for (int n = 0; n < 5; ++n) value = value * 3 + (n < count ? trits[n * step] : 0);
+    return static_cast<uint8_t>((value * 256 + 242) / 243);
+  };
+  for (int i = 0; i < 32; ++i) b[i] = byte(q + i, 5, 32);
+  for (int i = 0; i < 16; ++i) b[32 + i] = byte(q + 160 + i, 5, 16);
+  for (int i = 0; i < 4; ++i) b[48 + i] = byte(q + 240 + i, 4, 4);
+}
+void TQ2_0(const float* x, uint8_t* b) {
+  uint8_t q[256];
+  PutHalf(b + 64, TernaryCodes(x, q));
+  for (int i = 0; i < 64; ++i) {
+    const uint8_t* pairs = q + i / 32 * 128 + i % 32;
+    b[i] = static_cast<uint8_t>(pairs[0] | pairs[32] << 2 | pairs[64] << 4 | pairs[96] << 6);
+  }
+}
+
 void F32(const float* x, uint8_t* b) { std::memcpy(b, x, sizeof(float)); }
 void F16(const float* x, uint8_t* b) { PutHalf(b, *x); }
 void BF16(const float* x, uint8_t* b) {
@@ -145,6 +173,10 @@ BlockFunction FunctionOf(DType type) {
       return Q8_0;
     case DType::kIQ4_NL:
       return IQ4_NL;
+    case DType::kTQ1_0:
+      return TQ1_0;
+    case DType::kTQ2_0:
+      return TQ2_0;
     case DType::kMXFP4:
       return MXFP4;
     default:

@@ -9,6 +9,7 @@
 #include "kernel/matmul_formats-inl.h"
 #include "kernel/matmul_formats_codes-inl.h"
 #include "kernel/matmul_formats_low-inl.h"
+#include "kernel/matmul_formats_ternary-inl.h"
 
 SNUG_BEFORE_NAMESPACE();
 namespace snug {
@@ -46,6 +47,10 @@ static HWY_INLINE void WithFormat(DType type, const F& f) {
       return f(static_cast<FormatIQ4_NL*>(nullptr));
     case DType::kIQ4_XS:
       return f(static_cast<FormatIQ4_XS*>(nullptr));
+    case DType::kTQ1_0:
+      return f(static_cast<FormatTQ1_0*>(nullptr));
+    case DType::kTQ2_0:
+      return f(static_cast<FormatTQ2_0*>(nullptr));
     case DType::kMXFP4:
       return f(static_cast<FormatMXFP4*>(nullptr));
   }

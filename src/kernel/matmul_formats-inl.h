@@ -61,8 +61,10 @@ static HWY_INLINE void StoreScaledSigned(VF d, VU bytes, float* to) {
 }
 
 // Shared by all: kSubs sub-blocks per unit, in kBytes of body and kHeadBytes of head; weight =
-// scale * (u - 2^kShift), or scale * u - min; kHalves: two scales (and minima) per 32 columns;
-// kMaxWeight: the largest u; kWide: it exceeds 127 (kShift is then 7).
+// scale * (u - 2^kShift), or scale * u with kNoShift, or scale * u - min where kMin; kHalves: two
+// scales (and minima) per 32 columns; kMaxWeight: the largest u; kWide: it exceeds 127 (kShift is
+// then 7).
+inline constexpr int kNoShift = -1;
 struct SimpleFormat {
   static constexpr size_t kSubs = 1, kHeadBytes = 32;
   static constexpr bool kMin = false, kHalves = false, kWide = false;
@@ -122,7 +124,7 @@ struct FormatQ5_0 : SimpleFormat {
 // Q4_1 and Q5_1: f16 scale and minimum in word 0.
 struct SimpleMinFormat {
   static constexpr size_t kSubs = 1, kHeadBytes = 0;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = kNoShift;
   static constexpr bool kMin = true, kHalves = false, kWide = false;
   HWY_INLINE SimpleMinFormat(const uint8_t* b, const uint8_t*) : body(b) {
     const VU both = LoadWord(b, 0);
@@ -168,7 +170,7 @@ struct FormatQ5_1 : SimpleMinFormat {
 // decoded once per unit, to the stack: the kernels need the registers.
 struct KFormat {
   static constexpr size_t kSubs = 8, kHeadBytes = 0;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = kNoShift;
   static constexpr bool kMin = true, kHalves = false, kWide = false;
   HWY_INLINE KFormat(const uint8_t* b, const uint8_t*) : body(b) {
     const VU dd = LoadWord(b, 0), w0 = LoadWord(b, 1), w1 = LoadWord(b, 2), w2 = LoadWord(b, 3);
@@ -290,7 +292,7 @@ struct SubBlockToFloat {
   template <int K, int B>
   HWY_INLINE void Column(VU quad, VF scale) const {
     VF w = ByteToFloat<B>(quad);
-    if constexpr (Format::kShift != 0) w = hn::Sub(w, hn::Set(DF(), float(1 << Format::kShift)));
+    if constexpr (Format::kShift != kNoShift) w = hn::Sub(w, hn::Set(DF(), float(1 << Format::kShift)));
     w = hn::Mul(w, scale);
     if constexpr (Format::kMin) w = hn::Sub(w, format.template Min<K / 4>());
     hn::StoreU(w, DF(), dst + (4 * K + B) * kPanelRows);

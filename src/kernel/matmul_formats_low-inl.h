@@ -31,7 +31,7 @@ struct BitPairs {
 // 20 the f16 d and dmin.
 struct FormatQ2_K {
   static constexpr size_t kSubs = 8, kHeadBytes = 0, kBytes = 84 * 16;
-  static constexpr int kShift = 0, kMaxWeight = 3;
+  static constexpr int kShift = kNoShift, kMaxWeight = 3;
   static constexpr bool kMin = true, kHalves = true, kWide = false;
   HWY_INLINE FormatQ2_K(const uint8_t* b, const uint8_t*) : body(b) {
     const VU both = LoadWord(b, 20);

@@ -106,8 +106,9 @@ struct SubBlock {
   // The dot product of x with the weights' offset, negative: exact in integers.
   template <int Half>
   static HWY_INLINE VI Start(const XBlock& b, int slot) {
-    if constexpr (Format::kShift == 0) return hn::Zero(DI());
-    if constexpr (Format::kShift != 0) return hn::ShiftLeft<Format::kShift>(NegSum<Half>(b, slot));
+    if constexpr (Format::kShift == kNoShift) return hn::Zero(DI());
+    if constexpr (Format::kShift != kNoShift)
+      return hn::ShiftLeft<Format::kShift>(NegSum<Half>(b, slot));
   }
   // -(sum of q) over the columns of this run.
   template <int Half>

@@ -108,6 +108,10 @@ const PanelLayout& LayoutOf(DType type) {
   static constexpr PanelLayout kQ6_K{
       .cols = 256, .bytes = 210, .scale_bytes = 2, .scale_at = 208, .words = 52};
   static constexpr PanelLayout kIQ4_XS{.cols = 256, .bytes = 136, .words = 34};
+  static constexpr PanelLayout kTQ1_0{
+      .cols = 256, .bytes = 54, .scale_bytes = 2, .scale_at = 52, .words = 13};
+  static constexpr PanelLayout kTQ2_0{
+      .cols = 256, .bytes = 66, .scale_bytes = 2, .scale_at = 64, .words = 16};
   static constexpr PanelLayout kMXFP4{
       .cols = 32, .bytes = 17, .scale_bytes = 1, .body_at = 1, .words = 4};
   switch (type) {
@@ -139,6 +143,10 @@ const PanelLayout& LayoutOf(DType type) {
       return kQ6_K;
     case DType::kIQ4_XS:
       return kIQ4_XS;
+    case DType::kTQ1_0:
+      return kTQ1_0;
+    case DType::kTQ2_0:
+      return kTQ2_0;
     case DType::kMXFP4:
       return kMXFP4;
   }

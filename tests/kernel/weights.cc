@@ -42,6 +42,10 @@ Block BlockOf(DType type) {
       return {32, 18};
     case DType::kIQ4_XS:
       return {256, 136};
+    case DType::kTQ1_0:
+      return {256, 54};
+    case DType::kTQ2_0:
+      return {256, 66};
     case DType::kMXFP4:
       return {32, 17};
   }
@@ -145,6 +149,16 @@ double BlockWeight(DType type, const uint8_t* b, size_t i) {
       const uint8_t q = b[8 + 16 * j + l % 16];
       return Half(b) * scale * Iq4(l < 16 ? q & 15 : q >> 4);
     }
+    case DType::kTQ1_0: {
+      // The bytes that hold it, how many, and where its columns start.
+      const size_t at = i < 160 ? 0 : i < 240 ? 32 : 48, n = i < 160 ? 32 : i < 240 ? 16 : 4;
+      const size_t first = i < 160 ? 0 : i < 240 ? 160 : 240;
+      int code = b[at + (i - first) % n];
+      for (size_t k = 0; k < (i - first) / n; ++k) code = code * 3 % 256;
+      return Half(b + 52) * (code * 3 / 256 - 1);
+    }
+    case DType::kTQ2_0:
+      return Half(b + 64) * ((b[i / 128 * 32 + i % 32] >> (2 * (i % 128 / 32)) & 3) - 1);
     case DType::kMXFP4: {
       // E2M1: a sign, two bits of exponent, one of mantissa.
       const int e2m1 = i < 16 ? b[1 + i] & 15 : b[1 + i - 16] >> 4;
@@ -215,6 +229,12 @@ std::vector<uint8_t> RandomWeights(DType type, size_t rows, size_t cols, std::mt
         break;
       case DType::kIQ4_XS:
         PutHalf(b, 0.0003, true, rng);
+        break;
+      case DType::kTQ1_0:
+        PutHalf(b + 52, 0.5, true, rng);
+        break;
+      case DType::kTQ2_0:
+        PutHalf(b + 64, 0.5, true, rng);
         break;
       case DType::kMXFP4:
         b[0] = static_cast<uint8_t>(122 + rng() % 5);
