@@ -17,7 +17,8 @@ constexpr DTypeInfo kTypes[] = {
     {DType::kQ3_K, "Q3_K", 256, 110},   {DType::kQ4_K, "Q4_K", 256, 144},
     {DType::kQ5_K, "Q5_K", 256, 176},   {DType::kQ6_K, "Q6_K", 256, 210},
     {DType::kIQ4_NL, "IQ4_NL", 32, 18}, {DType::kIQ4_XS, "IQ4_XS", 256, 136},
-    {DType::kBF16, "BF16", 1, 2},       {DType::kTQ1_0, "TQ1_0", 256, 54}, {DType::kTQ2_0, "TQ2_0", 256, 66}, {DType::kMXFP4, "MXFP4", 32, 17},
+    {DType::kBF16, "BF16", 1, 2},       {DType::kTQ1_0, "TQ1_0", 256, 54},
+    {DType::kTQ2_0, "TQ2_0", 256, 66},  {DType::kMXFP4, "MXFP4", 32, 17},
 };
 }  // namespace
 const DTypeInfo* FindDType(uint32_t id) {

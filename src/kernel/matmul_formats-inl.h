@@ -292,7 +292,8 @@ struct SubBlockToFloat {
   template <int K, int B>
   HWY_INLINE void Column(VU quad, VF scale) const {
     VF w = ByteToFloat<B>(quad);
-    if constexpr (Format::kShift != kNoShift) w = hn::Sub(w, hn::Set(DF(), float(1 << Format::kShift)));
+    if constexpr (Format::kShift != kNoShift)
+      w = hn::Sub(w, hn::Set(DF(), float(1 << Format::kShift)));
     w = hn::Mul(w, scale);
     if constexpr (Format::kMin) w = hn::Sub(w, format.template Min<K / 4>());
     hn::StoreU(w, DF(), dst + (4 * K + B) * kPanelRows);

@@ -48,9 +48,10 @@ TEST(DType, NamesAndSizes) {
 
 TEST(Dequantize, EqualsTheIndependentImplementationBitForBit) {
   const testing::QuantFixture fixture;
-  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
-                           DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
-                           DType::kIQ4_NL, DType::kIQ4_XS, DType::kTQ1_0, DType::kTQ2_0, DType::kMXFP4}) {
+  for (const DType type :
+       {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ2_K,
+        DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
+        DType::kTQ1_0, DType::kTQ2_0, DType::kMXFP4}) {
     const std::vector<uint8_t> blocks = fixture.Blocks(type);
     const std::vector<float> want = fixture.Values(type);
     ASSERT_EQ(RowBytes(type, want.size()), blocks.size()) << Info(type).name;

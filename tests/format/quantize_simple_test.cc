@@ -11,8 +11,9 @@
 namespace snug {
 namespace {
 
-constexpr DType kEncoded[] = {DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1,
-                              DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kTQ1_0, DType::kTQ2_0, DType::kMXFP4};
+constexpr DType kEncoded[] = {DType::kF16,   DType::kBF16, DType::kQ4_0, DType::kQ4_1,
+                              DType::kQ5_0,  DType::kQ5_1, DType::kQ8_0, DType::kTQ1_0,
+                              DType::kTQ2_0, DType::kMXFP4};
 
 std::vector<uint8_t> Encode(DType type, const std::vector<float>& x) {
   EXPECT_TRUE(HasSimpleQuantizer(type)) << Info(type).name;

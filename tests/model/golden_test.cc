@@ -73,8 +73,7 @@ INSTANTIATE_TEST_SUITE_P(Tiny, Golden,
                                             ::testing::Values("/model.gguf", "")),
                          CaseName);
 INSTANTIATE_TEST_SUITE_P(TinyGguf, Golden,
-                         ::testing::Combine(::testing::Values("gemma2", "phi3", "qwen3",
-                                                              "smollm3"),
+                         ::testing::Combine(::testing::Values("gemma2", "phi3", "qwen3", "smollm3"),
                                             ::testing::Values("/model.gguf")),
                          CaseName);
 INSTANTIATE_TEST_SUITE_P(TinyFolders, Golden,
