@@ -21,15 +21,26 @@ struct alignas(16) OffsetCodes {
 };
 inline constexpr OffsetCodes kIq4Unsigned(kIq4Codes, 7), kMxfp4Unsigned(kMxfp4Codes, 4);
 
-// The codes in every block of 128 bits.
+// Looks up every byte of a vector of nibbles.
 struct CodeTable {
+#if HWY_TARGET == HWY_SCALAR
+  HWY_INLINE explicit CodeTable(const OffsetCodes& codes) : table(codes.bytes) {}
+  HWY_INLINE VU Lookup(VU nibbles) const {
+    const uint32_t n = hn::GetLane(nibbles);
+    uint32_t bytes = 0;
+    for (int i = 0; i < 32; i += 8) bytes |= static_cast<uint32_t>(table[n >> i & 15]) << i;
+    return hn::Set(DU(), bytes);
+  }
+  const uint8_t* table;
+#else
   using D8 = hn::Repartition<uint8_t, DU>;
   HWY_INLINE explicit CodeTable(const OffsetCodes& codes)
       : table(hn::LoadDup128(D8(), codes.bytes)) {}
   HWY_INLINE VU Lookup(VU nibbles) const {
     return hn::BitCast(DU(), hn::TableLookupBytes(table, hn::BitCast(D8(), nibbles)));
   }
-  hn::Vec<D8> table;
+  hn::Vec<D8> table;  // the codes in every block of 128 bits
+#endif
 };
 
 struct FormatIQ4_NL : SimpleFormat {

@@ -80,10 +80,11 @@ struct FormatQ3_K {
     StoreScales(d, Nibble<1>(w1), hn::ShiftRight<2>(top), scales + 12 * kLanes);
   }
   static HWY_INLINE void StoreScales(VF d, VU low, VU top, float* to) {
-    const hn::Repartition<int8_t, DU> d8;
-    const VU bytes = hn::Or(low, hn::And(top, hn::Set(DU(), 0x30303030u)));
-    StoreScaledSigned(
-        d, hn::BitCast(DU(), hn::Sub(hn::BitCast(d8, bytes), hn::Set(d8, int8_t{32}))), to);
+    const VU scale = hn::Or(low, hn::And(top, hn::Set(DU(), 0x30303030u)));
+    // Less 32 in every byte: with the upper bit set none borrows from the next.
+    const VU upper = hn::Set(DU(), 0x80808080u);
+    const VU less = hn::Sub(hn::Or(scale, upper), hn::Set(DU(), 0x20202020u));
+    StoreScaledSigned(d, hn::Xor(less, upper), to);
   }
   HWY_INLINE void Seek(size_t j) {
     sub = j;

@@ -50,15 +50,26 @@ struct FormatTQ1_0 : TernaryFormat {
     return hn::Load(DU(), sub + K * kLanes);
   }
 
+  // Trit n of the word's bytes to quad n * stride.
+#if HWY_TARGET == HWY_SCALAR
+  static HWY_INLINE void Decode(VU word, size_t stride, uint32_t* to) {
+    uint32_t bytes = hn::GetLane(word);
+    for (size_t n = 0; n < 5; ++n) {
+      // Even bytes and odd bytes apart leave room for products.
+      const uint32_t even = (bytes & 0x00ff00ffu) * 3, odd = (bytes >> 8 & 0x00ff00ffu) * 3;
+      to[n * stride] = (even >> 8 & 0x00030003u) | (odd & 0x03000300u);
+      bytes = (even & 0x00ff00ffu) | (odd & 0x00ff00ffu) << 8;
+    }
+  }
+#else
   using D8 = hn::Repartition<uint8_t, DU>;
   using D16 = hn::Repartition<uint16_t, DU>;
   using V16 = hn::Vec<D16>;
-  // Trit n to quad n * stride.
   static HWY_INLINE void Decode(VU word, size_t stride, uint32_t* to) {
     alignas(16) static constexpr uint8_t kFirst[16] = {0, 0, 0, 1, 1, 1, 2, 2, 2};
     alignas(16) static constexpr uint8_t kSecond[16] = {0, 1, 2, 0, 1, 2, 0, 1, 2};
     const auto first = hn::LoadDup128(D8(), kFirst), second = hn::LoadDup128(D8(), kSecond);
-    const V16 nine = hn::Set(D16(), 9), three = hn::Set(D16(), 3);
+    const V16 nine = hn::Set(D16(), uint16_t{9}), three = hn::Set(D16(), uint16_t{3});
     // Bytes at the top of 16 bits, so that products drop what has passed 256.
     V16 even = hn::ShiftLeft<8>(hn::BitCast(D16(), word));
     V16 odd = hn::And(hn::BitCast(D16(), word), hn::Set(D16(), uint16_t{0xff00}));
@@ -78,6 +89,7 @@ struct FormatTQ1_0 : TernaryFormat {
   static HWY_INLINE void Store(hn::Vec<D8> v, uint32_t* to) {
     hn::Store(hn::BitCast(DU(), v), DU(), to);
   }
+#endif
 
   const uint32_t* sub = nullptr;
   alignas(64) uint32_t quads[65 * kLanes];  // the last for word 12's fifth trit, which is none
