@@ -65,7 +65,8 @@ void EngineArgs::Add(CLI::App& app, bool with_context) {
 
 void EngineArgs::ShowConfig() const {
   if (!show_config) return;
-  for (const auto& [name, option] : ConfigJson(*app_).items()) {
+  const Json config = ConfigJson(*app_);
+  for (const auto& [name, option] : config.items()) {
     fmt::print(stderr, "{:<18} {:<24} {}\n", name, option["value"].get<std::string>(),
                option["origin"].get<std::string>());
   }

@@ -137,7 +137,7 @@ Status Eval(Args& a) {
   if (!a.tokens.empty()) {
     SNUG_ASSIGN(const std::string list, ReadText(a.tokens));
     SNUG_ASSIGN(tokens, ParseTokens(list, a.tokens));
-    options.context = std::max<uint32_t>(options.context, static_cast<uint32_t>(tokens.size()));
+    options.context = static_cast<uint32_t>(tokens.size());
   } else {
     SNUG_ASSIGN(text, ReadText(a.text, std::min(kMaxText, options.budget.bytes / kTextShare)));
     options.caller_bytes = (text.size() + 2) * sizeof(Token);

@@ -107,7 +107,8 @@ Result<std::vector<std::string>> Words(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string word = argv[i];
     for (const Foreign& f : kForeign) {
-      if (word == f.name || word == f.other) return Unknown(word, std::string(f.next));
+      if (!word.empty() && (word == f.name || word == f.other))
+        return Unknown(word, std::string(f.next));
     }
     if (word.size() > 2 && word[0] == '-' && IsLetter(word[1]) && IsLetter(word[2])) {
       const auto* alias = std::find_if(std::begin(kAliases), std::end(kAliases),

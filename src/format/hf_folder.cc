@@ -337,7 +337,8 @@ void HfFolder::SetStrings(const std::string& key, std::vector<std::string> value
   SetArray(key, array, std::move(values));
 }
 void HfFolder::SetInts(const std::string& key, std::vector<int32_t> values) {
-  SetArray(key, {GgufType::kI32, values.size(), 0, 4 * values.size()}, std::move(values));
+  const GgufArray array{GgufType::kI32, values.size(), 0, 4 * values.size()};
+  SetArray(key, array, std::move(values));
 }
 
 void HfFolder::AddComputed(const std::string& name, std::vector<float> values) {

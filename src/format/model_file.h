@@ -47,8 +47,8 @@ struct TensorSource {
 
   DType type = DType::kF32;  // as stored; the tensor's own may differ
   Value value = Value::kAsStored;
-  std::vector<Run> runs;      // in the order of the tensor's rows
-  std::vector<float> values;  // or its float32 values themselves, where no file holds them
+  std::vector<Run> runs{};      // in the order of the tensor's rows
+  std::vector<float> values{};  // or its float32 values themselves, where no file holds them
 };
 
 struct TensorInfo {

@@ -13,12 +13,13 @@ std::string Gemma() { return testing::ModelPath(testing::kGemma); }
 std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
 
 TEST(Cli, EveryVerbHasHelp) {
-  for (const char* verb : {"run", "plan", "inspect", "tokenize", "eval", "bench", "doctor"}) {
-    const Outcome o = Snug({verb, "--help"});
+  for (const char* verb :
+       {"run", "plan", "inspect", "tokenize", "eval", "bench", "doctor", "repro"}) {
+    const Outcome o = Snug(std::vector<std::string>{verb, "--help"});
     EXPECT_EQ(o.code, 0) << verb;
     EXPECT_FALSE(o.out.empty()) << verb;
   }
-  EXPECT_EQ(Snug({}).code, 2);
+  EXPECT_EQ(Snug(std::vector<std::string>{}).code, 2);
 }
 
 TEST(Cli, BadFilesEndWith3) {

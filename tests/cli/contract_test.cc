@@ -1,6 +1,8 @@
 // The JSON that scripts rely on, verb by verb, and the files and prompts that the program takes.
 #include <gtest/gtest.h>
 
+#include "base/ledger.h"
+#include "base/machine.h"
 #include "cli/program.h"
 #include "format/safetensors.h"
 #include "tiny_model.h"
@@ -27,7 +29,7 @@ void Has(const Json& j, const std::vector<const char*>& keys) {
 
 TEST_F(Contract, Run) {
   const Outcome o = Snug(Run({"-p", "hello", "-n", "5", "-c", "64", "--ignore-eos", "--json"}));
-  ASSERT_EQ(o.code, 0) << o.err;
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
   const Json j = o.json();
   Has(j, {"text", "tokens", "prompt_tokens", "cached_tokens", "finish_reason", "timings", "memory",
           "bytes_touched_per_token", "disk_bytes_per_token"});
@@ -56,7 +58,7 @@ TEST_F(Contract, PromptsComeFromThreePlaces) {
   EXPECT_EQ(Snug(Run({"-f", path + "-absent", "--json"})).error("code"), "bad_file");
   // A prompt that was given as empty is not looked for elsewhere.
   const Outcome empty = Snug(Run({"-p", "", "--json"}), "a prompt");
-  EXPECT_EQ(empty.code, 3);
+  EXPECT_EQ(empty.code, 3) << empty.out;
   EXPECT_EQ(empty.error("code"), "bad_input");
   // A text that would itself not fit the budget is not even read.
   const Outcome large = Snug(Run({"--json"}), std::string(33 << 20, 'x'));
@@ -104,7 +106,7 @@ TEST_F(Contract, EvalOfTokens) {
   std::ofstream(dir + "/t.json") << R"({"tokens":[1,2,3,257]})";
   const Outcome o = Snug({"eval", model_, "--tokens", dir + "/t.json", "--logits", dir + "/l",
                           "--memory", "128MiB", "--json"});
-  ASSERT_EQ(o.code, 0) << o.err;
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
   Has(o.json(), {"ppl", "nll", "tokens"});
   auto file = SafetensorsFile::Open(dir + "/l");
   ASSERT_TRUE(file.ok());
@@ -135,9 +137,9 @@ TEST_F(Contract, EvalOfText) {
 }
 
 TEST_F(Contract, Bench) {
-  const Outcome o = Snug({"bench", "-p", "16,32", "-n", "4", "-d", "0,8", model_, "--kv", "q8_0",
+  const Outcome o = Snug({"bench", "-p", "16,32", "-n", "4", "-d", "0,8", model_, "--kv", "bf16",
                           "-np", "1,2", "-r", "2", "--memory", "256MiB", "--json"});
-  ASSERT_EQ(o.code, 0) << o.err;
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
   const Json rows = o.json()["rows"];
   ASSERT_EQ(rows.size(), 6u);
   for (const Json& row : rows) {
@@ -225,7 +227,9 @@ TEST_F(Contract, RefusalsOfTheSystemAreTyped) {
     if (o.code == 127 || o.code == 98) continue;  // the loader itself had no room
     ran = o.code == 0;
     EXPECT_TRUE(ran || o.code == 3 || o.code == 4) << mib << ": " << o.code << o.out << o.err;
-    if (!ran && !o.out.empty()) EXPECT_FALSE(o.error("message").empty());
+    if (!ran && !o.out.empty()) {
+      EXPECT_FALSE(o.error("message").empty());
+    }
   }
   EXPECT_TRUE(ran);
 }

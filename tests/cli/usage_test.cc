@@ -31,7 +31,7 @@ TEST(Usage, NamesTheNearestVerbOptionOrValue) {
   };
   for (const Typo& t : kTypos) {
     auto args = t.args;
-    args.emplace_back("--json");
+    args.insert(args.begin() + (args.size() > 1 ? 1 : 0), "--json");  // last it might be a value
     const Outcome o = Snug(args);
     EXPECT_EQ(o.code, 2) << t.args[0] << " " << o.out << o.err;
     EXPECT_EQ(o.error("code"), "usage");
@@ -69,9 +69,9 @@ TEST(Usage, EveryRefusalIsAnErrorObject) {
       {"--nonsense"},
   };
   for (auto args : kBad) {
-    args.emplace_back("--json");
+    args.insert(args.begin() + (args.size() > 1 ? 1 : 0), "--json");  // last it might be a value
     const Outcome o = Snug(args);
-    EXPECT_EQ(o.code, 2) << testing::PrintToString(args) << o.out << o.err;
+    EXPECT_EQ(o.code, 2) << ::testing::PrintToString(args) << o.out << o.err;
     for (const char* field : {"code", "message", "values", "next"})
       EXPECT_TRUE(o.json()["error"].contains(field)) << o.out;
     EXPECT_EQ(o.error("code"), "usage") << o.out;
@@ -110,7 +110,7 @@ TEST(Usage, AliasesAndEnvironmentMeanTheSame) {
       {"run", model, "-p", "hello", "-n", "4", "--show-config"}, "", false, {}, 0};
   with_env.env = {{"SNUG_MEMORY", "127MiB"}, {"SNUG_CTX_SIZE", "96"}, {"SNUG_THREADS", "1"}};
   const Outcome o = Snug(with_env);
-  ASSERT_EQ(o.code, 0) << o.err;
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
   EXPECT_NE(o.err.find("budget 127.0 MiB (given), context 96 (given)"), std::string::npos) << o.err;
   EXPECT_NE(o.err.find("1 threads (given)"), std::string::npos) << o.err;
   const auto line = [&](const std::string& name) {
@@ -125,7 +125,7 @@ TEST(Usage, AliasesAndEnvironmentMeanTheSame) {
 TEST(Usage, DefaultsArePrintedWithTheirOrigin) {
   const std::string model = testing::TinyModel().Write();
   const Outcome o = Snug({"run", model, "--memory", "128MiB", "-p", "hello", "--temp", "0"});
-  ASSERT_EQ(o.code, 0) << o.err;
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
   // Trained for 256 tokens, fewer than the usual 4096.
   EXPECT_NE(o.err.find("context 256 (default)"), std::string::npos) << o.err;
   EXPECT_NE(o.err.find("up to 128 new tokens (default)"), std::string::npos) << o.err;

@@ -7,12 +7,13 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/ledger.h"
 #include "testing.h"
 
 namespace snug {
 namespace {
 
-using Run = TensorSource::Run;
+using SourceRun = TensorSource::Run;
 
 struct Stored {
   std::string path = testing::TempDir() + "/data";
@@ -117,7 +118,8 @@ TEST(TensorRows, ConversionGivesTheTensorsType) {
 
 TEST(TensorRows, ATruncatedFileIsAnError) {
   const Stored s(10, 0);
-  for (const Run& run : {Run{0, 0, 3, 16, 4}, Run{0, 0, 3, 4, 16}, Run{0, 0, 3, 32, 8}}) {
+  for (const SourceRun& run :
+       {SourceRun{0, 0, 3, 16, 4}, SourceRun{0, 0, 3, 4, 16}, SourceRun{0, 0, 3, 32, 8}}) {
     const TensorInfo t = Make(3, 4, {.runs = {run}});
     std::vector<File> files;
     files.push_back(File::Open(s.path).value());
