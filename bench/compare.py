@@ -5,7 +5,6 @@ The peer is built from the source archive of PyPI's llama-cpp-python, outside th
 llama-bench (ik_llama.cpp's, which knows -gp where the other has -d).
 """
 import argparse
-import functools
 import json
 import os
 import statistics
@@ -54,7 +53,7 @@ class Row:
     """One line of the table: what runs, and on which model."""
     label: str
     model: str
-    kind: str  # prefill, decode, parallel, lookup
+    kind: str  # prefill, decode, parallel, lookup, or deep: prefill of `depth` tokens and decode of n after it
     n: int
     depth: int = 0
     kv: str = "f16"
@@ -63,19 +62,20 @@ class Row:
 
     def peer_command(self, program, threads, fa):
         model = str(MODELS / self.model)
-        if self.kind == "parallel":
+        if self.kind in ("parallel", "deep"):
             batched = Path(program).with_name("llama-batched-bench")
-            return [str(batched), "-m", model, "-t", str(threads), "-c", "4096", "-npp", "1", "-ntg", str(self.n), "-npl",
-                    str(self.depth), "-fa", "on" if fa == "1" else "off", "--output-format", "jsonl"]
+            prompt, sequences = (1, self.depth) if self.kind == "parallel" else (self.depth, 1)
+            context = sequences * (prompt + self.n) + 64
+            return [str(batched), "-m", model, "-t", str(threads), "-c", str(context), "-b", "512", "-npp", str(prompt), "-ntg",
+                    str(self.n), "-npl", str(sequences), "-fa", "on" if fa == "1" else "off", "-ctk", self.kv, "-ctv",
+                    self.kv, "--output-format", "jsonl"]
         command = [str(program), "-m", model, "-t", str(threads), "-fa", fa, "-r", "1", "-o", "json", "-ctk", self.kv, "-ctv",
                    self.kv]
         if self.kind == "prefill":
             return command + ["-p", str(self.n), "-n", "0"]
-        if self.depth == 0 or self.kind == "lookup":
+        if self.kind == "lookup":
             return command + ["-p", "0", "-n", "64"]
-        if takes_depth(program):
-            return command + ["-p", "0", "-n", str(self.n), "-d", str(self.depth)]
-        return command + ["-p", "0", "-n", "0", "-gp", f"{self.depth},{self.n}"]
+        return command + ["-p", "0", "-n", str(self.n)]
 
     def snug_command(self, threads):
         model = str(MODELS / self.model)
@@ -84,40 +84,39 @@ class Row:
             return [str(SNUG), "run", model, "-f", str(ROOT / "bench/data/rename.txt"), "-c", "4096", "-n", str(self.n), "--temp",
                     "0"] + common
         test = {"prefill": ["-p", str(self.n), "-n", "0"],
-                "decode": ["-p", "0", "-n", str(self.n), "-d", str(self.depth)],
+                "decode": ["-p", "0", "-n", str(self.n)],
+                "deep": ["-p", "0", "-n", str(self.n), "-d", str(self.depth)],
                 "parallel": ["-p", "0", "-n", str(self.n), "--parallel", str(self.depth)]}[self.kind]
         return [str(SNUG), "bench", model, "-r", "1"] + test + common
 
 
-@functools.lru_cache(maxsize=None)
-def takes_depth(program):
-    return "-d," in subprocess.run([program, "--help"], capture_output=True, text=True).stdout
-
-
-def peer_rate(row, program, threads, fa):
-    """Tokens per second, 0 where the peer cannot run the row."""
+def peer_rates(row, program, threads, fa):
+    """Tokens per second, for deep rows of prefill and of decode; zeros where the peer cannot run the row."""
+    none = [0.0, 0.0] if row.kind == "deep" else [0.0]
     try:
         result = subprocess.run(row.peer_command(program, threads, fa), capture_output=True, text=True)
     except FileNotFoundError:
-        return 0.0
+        return none
     if result.returncode != 0:
-        return 0.0
-    if row.kind == "parallel":
+        return none
+    if row.kind in ("parallel", "deep"):
         lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-        return lines[-1]["speed_tg"] if lines else 0.0
-    return json.loads(result.stdout)[-1]["avg_ts"]
+        if not lines:
+            return none
+        return [lines[-1]["speed_pp"], lines[-1]["speed_tg"]] if row.kind == "deep" else [lines[-1]["speed_tg"]]
+    return [json.loads(result.stdout)[-1]["avg_ts"]]
 
 
-def snug_rate(row, threads):
-    """Tokens per second, share of the bandwidth measured beside it, peak bytes, and the tokens of a lookup row."""
+def snug_rates(row, threads):
+    """The same of Snug, with the share of the bandwidth measured beside it, and the tokens of a lookup row."""
     result = subprocess.run(row.snug_command(threads), capture_output=True, text=True)
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(row.snug_command(threads))} failed: {result.stdout}{result.stderr}")
     out = json.loads(result.stdout)
     if row.kind == "lookup":
-        return {"tps": out["timings"]["decode_tps"], "share": 0, "rss": out["memory"]["rss_peak"], "tokens": out["tokens"]}
-    last = out["rows"][-1]
-    return {"tps": last["tps"], "share": last["share_of_limit"], "rss": last["rss_peak"]}
+        return {"tps": [out["timings"]["decode_tps"]], "share": 0, "tokens": out["tokens"]}
+    rows = out["rows"][-2:] if row.kind == "deep" else out["rows"][-1:]
+    return {"tps": [r["tps"] for r in rows], "share": rows[-1]["share_of_limit"]}
 
 
 LOOKUP = ["--speculate", "lookup"]
@@ -127,36 +126,44 @@ ROWS = [
     Row("Gemma prefill 512", GEMMA, "prefill", 512),
     Row("Gemma decode, full head", GEMMA, "decode", 64, flags=["--no-plane-head"]),
     Row("Gemma decode, plane-split head", GEMMA, "decode", 64),
+    Row("Qwen re-writing a file, lookup", QWEN, "lookup", 1400, flags=LOOKUP, long=True),
+    Row("Qwen, 8 sequences", QWEN, "parallel", 32, 8, long=True),
+    Row("Gemma at 8192", GEMMA, "deep", 64, 8192, long=True),
     Row("Qwen prefill 2048", QWEN, "prefill", 2048, long=True),
-    Row("Qwen prefill 8192", QWEN, "prefill", 8192, long=True),
     Row("Qwen prefill 2048, q8_0 cache", QWEN, "prefill", 2048, kv="q8_0", long=True),
     Row("Qwen prefill 2048, q4_0 cache", QWEN, "prefill", 2048, kv="q4_0", long=True),
-    Row("Qwen decode at 8192", QWEN, "decode", 32, 8192, long=True),
-    Row("Qwen decode at 8192, q8_0 cache", QWEN, "decode", 32, 8192, kv="q8_0", long=True),
-    Row("Gemma prefill 8192", GEMMA, "prefill", 8192, long=True),
-    Row("Gemma decode at 32000", GEMMA, "decode", 64, 32000, long=True),
-    Row("Qwen, 8 sequences", QWEN, "parallel", 32, 8, long=True),
-    Row("Qwen re-writing a file, lookup", QWEN, "lookup", 1400, flags=LOOKUP, long=True),
+    Row("Qwen at 8192", QWEN, "deep", 32, 8192, long=True),
+    Row("Gemma at 32000", GEMMA, "deep", 64, 32000, long=True),
+    Row("Qwen at 8192, q8_0 cache", QWEN, "deep", 32, 8192, kv="q8_0", long=True),
 ]
 
 
 def measure(row, peers, args):
     """All runs of a row, in alternation."""
-    repeat = args.repeat or (args.long_repeat if row.long else 5)
     ours, theirs, fa = [], {p: [] for p in peers}, {}
-    for _ in range(repeat):
-        ours.append(snug_rate(row, args.threads))
+    for _ in range(args.repeat or (args.long_repeat if row.long else 5)):
+        ours.append(snug_rates(row, args.threads))
         for name, program in peers.items():
             if name in fa:
-                theirs[name].append(peer_rate(row, program, args.threads, fa[name]))
+                theirs[name].append(peer_rates(row, program, args.threads, fa[name]))
                 continue
-            # Flash attention on or off, whichever is faster; a quantized cache needs it.
-            rates = {"1": peer_rate(row, program, args.threads, "1")}
-            if row.kv == "f16" and not row.long:
-                rates["0"] = peer_rate(row, program, args.threads, "0")
+            # Flash attention on or off, whichever is faster on a short row; long rows have it on.
+            rates = {"1": peer_rates(row, program, args.threads, "1")}
+            if not row.long:
+                rates["0"] = peer_rates(row, program, args.threads, "0")
             fa[name] = max(rates, key=rates.get)
             theirs[name].append(rates[fa[name]])
     return ours, theirs
+
+
+def print_row(label, ours, theirs, share):
+    mine = statistics.median(ours)
+    cells = []
+    for rates in theirs.values():
+        rate = statistics.median(rates)
+        cells += [f"{rate:.1f}" if rate else "-", f"{mine / rate:.2f}" if rate else "-"]
+    print(f"| {label} | {mine:.1f} | {100 * (max(ours) - min(ours)) / mine:.0f} % | {f'{100 * share:.0f} %' if share else '-'} | "
+          + " | ".join(cells) + " |", flush=True)
 
 
 def main():
@@ -171,32 +178,28 @@ def main():
     peers = {"llama.cpp": build_peer()}
     for p in args.peer:
         peers[Path(p).resolve().parent.parent.parent.name] = Path(p)
-    rows = [r for r in ROWS if args.rows in r.label and not (args.quick and r.long)]
     print("| tokens/s | Snug | spread | of bandwidth | " + " | ".join(f"{p} | times" for p in peers) + " |")
-    print("|---" * (4 + 2 * len(peers)) + "|")
+    print("|---" * (4 + 2 * len(peers)) + "|", flush=True)
     results = []
-    for row in rows:
+    for row in [r for r in ROWS if args.rows in r.label and not (args.quick and r.long)]:
         if not (MODELS / row.model).exists():
             say(f"{row.model} is absent: {row.label} skipped")
             continue
         ours, theirs = measure(row, peers, args)
-        rates = [o["tps"] for o in ours]
-        mine = statistics.median(rates)
         share = statistics.median(o["share"] for o in ours)
-        cells = []
-        for p in peers:
-            rate = statistics.median(theirs[p])
-            cells += [f"{rate:.1f}" if rate else "-", f"{mine / rate:.2f}" if rate else "-"]
-        print(f"| {row.label} | {mine:.1f} | {100 * (max(rates) - min(rates)) / mine:.0f} % | "
-              f"{f'{100 * share:.0f} %' if share else '-'} | " + " | ".join(cells) + " |", flush=True)
+        labels = [row.label]
+        if row.kind == "deep":
+            name, rest = row.label.split(" at ")
+            labels = [f"{name} prefill {rest}", f"{name} decode at {rest}"]
+        for i, label in enumerate(labels):
+            last = i + 1 == len(labels)
+            print_row(label, [o["tps"][i] for o in ours], {p: [r[i] for r in t] for p, t in theirs.items()}, share if last else 0)
         if row.kind == "lookup":
-            plain = snug_rate(replace(row, flags=[]), args.threads)
+            plain = snug_rates(replace(row, flags=[]), args.threads)
             same = all(o["tokens"] == plain["tokens"] for o in ours)
-            say(f"{row.label}: {plain['tps']:.1f} tokens/s without; the same tokens: {'yes' if same else 'NO'}")
-        results.append({"work": row.label, "snug": [{k: v for k, v in o.items() if k != "tokens"} for o in ours],
-                        "peers": theirs})
-        out = ROOT / "build/bench.json"
-        out.write_text(json.dumps(results, indent=1) + "\n")
+            say(f"{row.label}: {plain['tps'][0]:.1f} tokens/s without; the same tokens: {'yes' if same else 'NO'}")
+        results.append({"work": row.label, "snug": [o["tps"] for o in ours], "peers": theirs})
+        (ROOT / "build/bench.json").write_text(json.dumps(results, indent=1) + "\n")
     say(f"every measurement: {ROOT / 'build/bench.json'}")
 
 

@@ -161,8 +161,15 @@ Status Bench(const Args& a) {
               0};
       const std::vector<Token> tokens = Tokens(*engine, std::max(depth, 64u));
       for (uint32_t s = 0; s < sequences; ++s) engine->Clear(s);
-      for (uint32_t s = 0; s < p && depth > 0; ++s)
+      // What decoding needs held is a measurement too: long prompts are not run twice.
+      Row held{fmt::format("prefill {}", depth), {}, {}, 0, 0};
+      for (uint32_t s = 0; s < p && depth > 0; ++s) {
+        const auto start = Clock::now();
         SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), NotInterrupted));
+        held.tps.push_back(depth / Seconds(start));
+        held.hash = Hash(engine->logits(0));
+      }
+      if (depth > 0) done(held);
       for (uint32_t r = 0; r < repeats; ++r) {
         SNUG_TRY(MeasureLimit(*engine, row));
         SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
