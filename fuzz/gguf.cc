@@ -24,7 +24,7 @@ void Plan(const std::string& path, PlaceChoice place) {
   for (const uint64_t bytes : plan->peak) sum += bytes;
   FUZZ_CHECK(sum == plan->peak_total);
   FUZZ_CHECK(plan->fits == (sum <= o.budget.bytes));
-  FUZZ_CHECK(plan->fits != plan->suggestions.size() > 0);
+  FUZZ_CHECK(!plan->fits || plan->suggestions.empty());
 }
 
 void Tokenize(const GgufFile& file) {

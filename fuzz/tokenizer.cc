@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "format/gguf.h"
 #include "format/gguf_builder.h"
 #include "fuzz.h"
 #include "tiny_model.h"

@@ -18,6 +18,8 @@
 namespace snug::cli {
 namespace {
 
+constexpr uint64_t kDiskBytes = 64 * kMiB;  // read to measure the disk
+
 // "123" as a number, anything else as it is.
 Json Value(const std::string& text) {
   uint64_t number = 0;
@@ -129,19 +131,31 @@ int Report(const Error& error, bool json) {
                         {"next", error.next}}}};
     fmt::print("{}\n", DumpJson(out));
   } else {
-    fmt::print(stderr, "snug: {}\n", error.message);
+    fmt::print(stderr, "snug: {}\n", Printable(error.message));
     if (!error.next.empty()) fmt::print(stderr, "      {}\n", error.next);
   }
   return ExitCode(error.code);
 }
 
-MachineRates MeasureRates(int threads, const std::string& model) {
-  MachineRates rates;
-  Ledger ledger(256 * kMiB);
-  ThreadPool pool(threads > 0 ? threads : UsableCpus().cpus);
-  if (const auto r = MeasureReads(pool, ledger, 128 * kMiB, 5); r.ok()) rates.read_bytes_per_s = *r;
-  if (const auto d = MeasureDisk(model, ledger, 64 * kMiB); d.ok()) rates.disk_bytes_per_s = *d;
-  return rates;
+double DiskRate(const std::string& path) {
+  Ledger ledger(64 * kMiB);
+  const auto rate = MeasureDisk(path, ledger, kDiskBytes);
+  return rate.ok() ? *rate : 0;
+}
+
+std::string Printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      out += "\\n";
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
 }
 
 Json OwnersJson(const std::array<uint64_t, kOwners>& owners) {
@@ -167,12 +181,16 @@ Json PlanJson(const MemoryPlan& plan) {
           {"place", plan.resident ? "resident" : "stream"},
           {"slots", plan.stream.slots},
           {"pinned", plan.stream.pinned},
+          {"context", plan.context},
           {"chunk", plan.chunk},
           {"threads", plan.threads},
           {"suggestions", suggestions},
           {"predicted",
-           {{"prefill_tps", plan.predicted_prefill_tps},
-            {"decode_tps", plan.predicted_decode_tps},
+           {{"prefill_tps", plan.predicted.prefill_tps},
+            {"prompt_tokens", plan.predicted.prompt_tokens},
+            {"decode_tps", plan.predicted.decode_tps},
+            {"decode_tps_at_start", plan.predicted.decode_tps_at_start},
+            {"decode_tps_at_context", plan.predicted.decode_tps_at_context},
             {"bytes_touched_per_token", plan.weight_bytes_per_token},
             {"disk_bytes_per_token", plan.disk_bytes_per_token}}}};
 }

@@ -34,8 +34,12 @@ struct EngineArgs {
 // Prints an error as text on stderr, or with --json as an object on stdout; returns its exit code.
 int Report(const Error& error, bool json);
 
-// Rates of this machine for predictions, measured for some tenths of a second.
-MachineRates MeasureRates(int threads, const std::string& model);
+// Bytes per second of direct reads of a file, 0 where they cannot be measured.
+double DiskRate(const std::string& path);
+
+// Text of a file as a terminal may show it: control characters, which could command the terminal,
+// become what C writes for them.
+std::string Printable(std::string_view text);
 
 Json OwnersJson(const std::array<uint64_t, kOwners>& owners);
 Json PlanJson(const MemoryPlan& plan);

@@ -4,29 +4,31 @@
 #include <fstream>
 
 #include "cli/args.h"
+#include "engine/limits.h"
 #include "kernel/matmul.h"
 
 namespace snug::cli {
 namespace {
+
+constexpr uint64_t kReadBytes = 128 * kMiB;
 
 Result<int> Doctor(const std::string& model, const std::string& memory, bool json) {
   const std::vector<MemoryBound> bounds = MemoryBounds();
   SNUG_ASSIGN(const Budget budget, ParseBudget(memory, bounds));
   SNUG_ASSIGN(const Budget automatic, ParseBudget("auto", bounds));
   const CpuCount cpus = UsableCpus();
-  const MachineRates rates = MeasureRates(0, model.empty() ? "/proc/self/exe" : model);
+  Ledger ledger(kReadBytes);
+  ThreadPool pool(cpus.cpus);
+  SNUG_ASSIGN(const double reads, MeasureReads(pool, ledger, kReadBytes, 5));
+  const double disk = DiskRate(model.empty() ? "/proc/self/exe" : model);
   std::string huge;
   std::ifstream in("/sys/kernel/mm/transparent_hugepage/enabled");
   std::getline(in, huge);
   if (json) {
-    Json out = {{"cpu", CpuModel()},
-                {"threads", cpus.cpus},
-                {"threads_origin", cpus.origin},
-                {"target", KernelTarget()},
-                {"read_bytes_per_s", rates.read_bytes_per_s},
-                {"disk_bytes_per_s", rates.disk_bytes_per_s},
-                {"huge_pages", huge},
-                {"bounds", Json::array()}};
+    Json out = {
+        {"cpu", CpuModel()},        {"threads", cpus.cpus},      {"threads_origin", cpus.origin},
+        {"target", KernelTarget()}, {"read_bytes_per_s", reads}, {"disk_bytes_per_s", disk},
+        {"huge_pages", huge},       {"bounds", Json::array()}};
     for (const MemoryBound& b : bounds) {
       out["bounds"].push_back(
           {{"name", b.name}, {"limit", b.limit}, {"in_use", b.in_use}, {"free", b.free()}});
@@ -42,8 +44,7 @@ Result<int> Doctor(const std::string& model, const std::string& memory, bool jso
   }
   fmt::print("cpu            {}\nthreads        {} ({})\ntarget         {}\nhuge pages     {}\n",
              CpuModel(), cpus.cpus, cpus.origin, KernelTarget(), huge);
-  fmt::print("memory reads   {:.1f} GB/s\ndirect reads   {:.2f} GB/s\n\n",
-             rates.read_bytes_per_s / 1e9, rates.disk_bytes_per_s / 1e9);
+  fmt::print("memory reads   {:.1f} GB/s\ndirect reads   {:.2f} GB/s\n\n", reads / 1e9, disk / 1e9);
   for (const MemoryBound& b : bounds) {
     fmt::print("{:<40} limit {:>11}  in use {:>11}  free {:>11}{}\n", b.name, FormatBytes(b.limit),
                FormatBytes(b.in_use), FormatBytes(b.free()),

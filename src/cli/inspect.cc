@@ -41,12 +41,13 @@ Status Inspect(const std::string& path, bool tensors, bool json) {
   fmt::print("{}: {}, {}, {} tensors\n", path, file->format(), FormatBytes(file->file_bytes()),
              file->tensors().size());
   for (const auto& k : file->Describe(80))
-    fmt::print("  {:<48} {:<7} {}\n", k.key, k.type, k.value);
+    fmt::print("  {:<48} {:<7} {}\n", Printable(k.key), k.type, Printable(k.value));
   for (const auto& [name, n] : types)
     fmt::print("  {:<6} {:>5} tensors {:>11}\n", name, n.first, FormatBytes(n.second));
   if (tensors) {
     for (const TensorInfo& t : file->tensors()) {
-      fmt::print("  {:<40} {:<6} {} x {}\n", t.name, Info(t.type).name, t.rows(), t.cols());
+      fmt::print("  {:<40} {:<6} {} x {}\n", Printable(t.name), Info(t.type).name, t.rows(),
+                 t.cols());
     }
   }
   return {};

@@ -57,29 +57,31 @@ int Run(int argc, char** argv, bool json) {
   return exit_code;
 }
 
+// What the standard library and fmt throw when the system refuses memory, a thread or a write.
+int Guarded(int argc, char** argv) {
+  const bool json =
+      std::any_of(argv, argv + argc, [](const char* a) { return std::strcmp(a, "--json") == 0; });
+  try {
+    const int exit_code = Run(argc, argv, json);
+    if (std::fflush(stdout) == 0) return exit_code;
+    return Report(
+        MakeError(Code::kIo, fmt::format("cannot write standard output: {}", std::strerror(errno))),
+        false);
+  } catch (const std::bad_alloc&) {
+    return Report(MakeError(Code::kIo, "the system refused memory",
+                            "raise the limit that `snug doctor` shows, or lower --memory"),
+                  json);
+  } catch (const std::system_error& e) {
+    return Report(MakeError(Code::kIo, fmt::format("the system refused: {}", e.what())), json);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool json =
-      std::any_of(argv, argv + argc, [](const char* a) { return std::strcmp(a, "--json") == 0; });
-  int exit_code = 0;
-  // What the standard library throws when the system refuses memory or a thread.
   try {
-    exit_code = Run(argc, argv, json);
-  } catch (const std::bad_alloc&) {
-    exit_code = Report(MakeError(Code::kIo, "the system refused memory",
-                                 "raise the limit that `snug doctor` shows, or lower --memory"),
-                       json);
-  } catch (const std::system_error& e) {
-    exit_code =
-        Report(MakeError(Code::kIo, fmt::format("the system refused a thread: {}", e.what()),
-                         "give fewer with -t, or raise the limit (ulimit -u, -v)"),
-               json);
+    return Guarded(argc, argv);
+  } catch (...) {
+    return ExitCode(Code::kIo);  // not even the error could be written
   }
-  if (std::fflush(stdout) != 0 && exit_code == 0) {
-    exit_code = Report(
-        MakeError(Code::kIo, fmt::format("cannot write standard output: {}", std::strerror(errno))),
-        false);
-  }
-  return exit_code;
 }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "cli/args.h"
+#include "engine/probe.h"
 
 namespace snug::cli {
 namespace {
@@ -25,23 +26,31 @@ void PrintPlan(const MemoryPlan& p) {
                                       : fmt::format("streamed, {} parts pinned, {} slots",
                                                     p.stream.pinned, p.stream.slots));
   fmt::print(", {} prompt tokens a step, {} threads\n", p.chunk, p.threads);
-  if (p.predicted_decode_tps > 0) {
-    fmt::print("predicted: {:.1f} tokens/s decode; a token touches {}", p.predicted_decode_tps,
-               FormatBytes(p.weight_bytes_per_token));
-    if (p.disk_bytes_per_token > 0)
-      fmt::print(" and reads {} from disk", FormatBytes(p.disk_bytes_per_token));
-    fmt::print("\n");
+  const MemoryPlan::Prediction& s = p.predicted;
+  if (s.decode_tps > 0) {
+    fmt::print(
+        "predicted: prompt of {} at {:.0f} tokens/s, answer at {:.1f} ({:.1f} at the start, "
+        "{:.1f} where the context is full)\n",
+        s.prompt_tokens, s.prefill_tps, s.decode_tps, s.decode_tps_at_start,
+        s.decode_tps_at_context);
   }
-  for (const auto& s : p.suggestions)
-    fmt::print("would fit: {} (peak {})\n", s.change, FormatBytes(s.peak));
+  fmt::print("a token touches {} of weights and {} to {} of cache",
+             FormatBytes(p.weight_bytes_per_token), FormatBytes(0),
+             FormatBytes(p.kv_bytes_per_token_at_context));
+  if (p.disk_bytes_per_token > 0)
+    fmt::print(", and reads {} from disk", FormatBytes(p.disk_bytes_per_token));
+  fmt::print("\n");
+  for (const auto& change : p.suggestions)
+    fmt::print("would fit: {} (peak {})\n", change.change, FormatBytes(change.peak));
 }
 
 Result<int> Plan(const EngineArgs& args, bool json) {
   SNUG_ASSIGN(EngineOptions options, args.Resolve());
   SNUG_ASSIGN(MemoryPlan plan, PlanFile(options));
-  // The rates are measured after the plan, so that the plan sees the process as a run would.
-  options.rates = MeasureRates(options.threads, options.model_path);
-  PredictSpeed(options, plan);
+  // Speeds are measured after the plan, so that the plan sees the process as a run would.
+  // Where they cannot be, the bytes hold all the same.
+  if (const auto times = MeasureSteps(options, plan); times.ok())
+    PredictSpeed(*times, plan.resident ? 0 : DiskRate(options.model_path), plan);
   if (json) {
     fmt::print("{}\n", DumpJson(PlanJson(plan)));
   } else {

@@ -51,13 +51,20 @@ void PrintSettings(const RunArgs& a, const Engine& engine) {
   fmt::print(stderr,
              "{}: {}, weights {}; budget {} ({}), context {} ({}), up to {} new tokens ({}), {} "
              "threads ({}), seed {}\n",
-             engine.config().name, engine.config().arch,
+             Printable(engine.config().name), engine.config().arch,
              engine.plan().resident ? "resident" : "streamed", FormatBytes(o.budget.bytes),
              o.budget.origin, o.context, a.engine.ContextOrigin(), a.generate.max_tokens,
              !a.predict            ? "default"
              : *a.predict == kFill ? "what the context leaves"
                                    : "given",
              engine.plan().threads, a.engine.ThreadsOrigin(), a.generate.sampling.seed);
+  if (engine.plan().resident) return;
+  const double rate = DiskRate(o.model_path);
+  const auto bytes = static_cast<double>(engine.plan().disk_bytes_per_token);
+  if (rate <= 0 || bytes <= 0) return;
+  fmt::print(stderr, "streaming {} a token from a disk of {}/s: {:.2g} tokens/s predicted\n",
+             FormatBytes(engine.plan().disk_bytes_per_token),
+             FormatBytes(static_cast<uint64_t>(rate)), rate / bytes);
 }
 
 Result<int> Run(RunArgs& a) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "engine/probe.h"
 #include "format/tensor_rows.h"
 #include "kernel/ops.h"
 #include "kernel/targets.h"
@@ -40,13 +41,16 @@ Status Engine::Load() {
         {{"threads", std::to_string(plan_.threads)}, {"given", std::to_string(pool_->size())}});
   }
   if (!plan_.resident) pool_->set_wait(Wait::kSleep);
+  layers_ = config().layers;
   if (options_.tokenizer) {
     SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
   }
   if (options_.before_weights) SNUG_TRY(options_.before_weights(*this));
   const WeightLayout whole = layout_;
   if (plan_.plane_head) layout_.parts.resize(layout_.first_head);
-  if (plan_.resident) {
+  if (options_.probe) {
+    SNUG_ASSIGN(place_, MakeProbePlace(layout_, *ledger_, *pool_));
+  } else if (plan_.resident) {
     SNUG_ASSIGN(place_, MakeResidentPlace(*file_, layout_, *ledger_, *pool_, options_.on_load));
   } else {
     SNUG_ASSIGN(place_, MakeStreamPlace(*file_, layout_, *ledger_, plan_.stream, options_.on_load));
@@ -166,7 +170,7 @@ Status Engine::Embed(std::span<const StepItem> items) {
 }
 
 Status Engine::RunLayers() {
-  for (uint32_t l = 0; l < config().layers; ++l) {
+  for (uint32_t l = 0; l < layers_; ++l) {
     const size_t part = 1 + l;
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
     model_->Layer(*blocks_, l, ViewPart(layout_.parts[part], base));

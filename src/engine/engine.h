@@ -85,6 +85,7 @@ class Engine {
   void SetTop(size_t top) { top_ = top <= kMaxPlaneK ? top : 0; }
 
  private:
+  friend class StepProbe;
   Engine() = default;
   Status Load();
   Status Check(std::span<const StepItem> items) const;
@@ -101,6 +102,7 @@ class Engine {
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<Model> model_;
   WeightLayout layout_;
+  uint32_t layers_ = 0;  // that a step runs: all, but where steps are measured
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<WeightPlace> place_;
   std::unique_ptr<SplitHead> split_head_;  // in place of the head's parts

@@ -20,8 +20,7 @@ constexpr uint64_t kBaseGrowth = 8 * kMiB;
 constexpr uint32_t kResidentChunks[] = {512, 256, 128, 64, 32};
 constexpr uint32_t kStreamChunks[] = {256, 128, 64, 32};
 constexpr uint32_t kDefaultContext = 4096;
-// Shares of the measured limits that products reach (bench/, 2 threads).
-constexpr double kReadShare = 0.9, kInt8Share = 0.5, kBf16Share = 0.5;
+constexpr uint64_t kMaxBudgetMiB = uint64_t{1} << 30;
 
 using Owners = std::array<uint64_t, kOwners>;
 uint64_t& At(Owners& o, Owner w) { return o[static_cast<size_t>(w)]; }
@@ -46,6 +45,16 @@ void Total(MemoryPlan& plan) {
   plan.fits = plan.peak_total <= plan.budget;
 }
 
+// Cache bytes that attention reads for a token after `depth` others.
+uint64_t KvRead(const ModelConfig& c, uint64_t page_bytes, uint32_t depth) {
+  uint64_t tiles = 0;
+  for (const uint32_t w : c.window) {
+    const uint64_t seen = w == 0 ? depth : std::min(w, depth);
+    tiles += (seen + kTileTokens - 1) / kTileTokens;
+  }
+  return tiles * page_bytes;
+}
+
 // The plan of everything but the weights.
 MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   const ModelConfig& c = x.model.config();
@@ -58,20 +67,23 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   const KvLayout kv = MakeKvLayout(c, x.options, plan.chunk);
   const BlocksLayout blocks{
       &c, plan.chunk, plan.logit_rows, x.options.context, x.options.sequences, x.threads};
-  plan.base_bytes = x.base;
+  // Page tables and the tokens themselves are on the heap.
+  plan.base_bytes =
+      Buffer::Reserved(x.base + KvCache::TableBytes(kv) +
+                           uint64_t{x.options.sequences} * x.options.context * sizeof(Token),
+                       Pages::kNormal);
   plan.vocab_bytes = x.vocab;
   plan.kv_page_bytes = kv.page_bytes();
-  plan.kv_pages = kv.total_pages();
   plan.kv_bytes = KvCache::PoolBytes(kv);
   plan.activation_bytes = Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal);
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
-  uint64_t kv_read = 0;
-  for (uint32_t w : c.window) {
-    const uint32_t seen = w == 0 ? x.options.context : std::min(w, x.options.context);
-    kv_read += (uint64_t{seen} + kTileTokens - 1) / kTileTokens * plan.kv_page_bytes;
+  plan.kv_bytes_per_token_at_context = KvRead(c, plan.kv_page_bytes, plan.context);
+  constexpr uint32_t kSamples = 16;
+  for (uint32_t i = 0; i < kSamples; ++i) {
+    const auto depth = static_cast<uint32_t>(uint64_t{plan.context} * (2 * i + 1) / (2 * kSamples));
+    plan.kv_bytes_per_token_mean += KvRead(c, plan.kv_page_bytes, depth) / kSamples;
   }
-  plan.kv_bytes_per_token_at_context = kv_read;
   for (size_t i = 1; i < x.layout.parts.size(); ++i) {
     plan.weight_bytes_per_token += x.layout.parts[i].bytes;
   }
@@ -94,17 +106,6 @@ void FillOwners(MemoryPlan& plan, uint64_t io_at_load, uint64_t io_after) {
   At(plan.at_context, Owner::kKv) = plan.kv_bytes;
   plan.io_bytes = std::max(io_at_load, io_after);
   Total(plan);
-}
-
-// Multiplications and additions of one token's products, head apart.
-double LayerOps(const WeightLayout& layout) {
-  double ops = 0;
-  for (size_t i = 1; i < layout.first_head; ++i) {
-    for (const PartTensor& t : layout.parts[i].tensors) {
-      if (t.packed) ops += 2.0 * t.rows * static_cast<double>(t.info->cols());
-    }
-  }
-  return ops;
 }
 
 std::vector<uint32_t> Chunks(const EngineOptions& o, std::span<const uint32_t> defaults) {
@@ -131,6 +132,12 @@ MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
     plan.weight_bytes = ResidentBytes(body) + SplitHead::WeightBytes(head.rows(), head.cols());
     plan.scratch_bytes += SplitHead::ScratchBytes(head.rows());
     plan.head_scratch_bytes = SplitHead::ScratchBytes(head.rows());
+    const uint64_t search = SplitHead::SearchBytes(head.rows(), head.cols());
+    uint64_t whole = 0;
+    for (size_t i = x.layout.first_head; i < x.layout.parts.size(); ++i)
+      whole += x.layout.parts[i].bytes;
+    plan.head_share = static_cast<double>(search) / static_cast<double>(whole);
+    plan.weight_bytes_per_token -= whole - search;
   } else {
     plan.weight_bytes = ResidentBytes(x.layout);
   }
@@ -191,7 +198,7 @@ uint32_t LargestContext(const Context& x) {
   return low * kTileTokens;
 }
 
-// The least budget, in MiB, that serves these options.
+// The least budget, in MiB, that serves these options, or 0 where no machine has as much.
 uint64_t LeastBudget(const Context& x) {
   uint64_t low = x.options.budget.bytes / kMiB, high = low + 16;
   EngineOptions o = x.options;
@@ -200,7 +207,8 @@ uint64_t LeastBudget(const Context& x) {
     const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
     return BestPlan(y).fits;
   };
-  while (!fits(high) && high < (uint64_t{1} << 30)) {
+  while (!fits(high)) {
+    if (high >= kMaxBudgetMiB) return 0;
     low = high;
     high *= 2;
   }
@@ -213,7 +221,7 @@ uint64_t LeastBudget(const Context& x) {
 
 void Suggest(const Context& x, MemoryPlan& plan) {
   const uint64_t mib = LeastBudget(x);
-  plan.suggestions.push_back({fmt::format("--memory {}MiB", mib), mib * kMiB});
+  if (mib != 0) plan.suggestions.push_back({fmt::format("--memory {}MiB", mib), mib * kMiB});
   if (const uint32_t context = LargestContext(x); context != 0) {
     plan.suggestions.push_back({fmt::format("--ctx-size {}", context), plan.budget});
   }
@@ -291,9 +299,6 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                   vocab,
                   options.threads > 0 ? options.threads : UsableCpus().cpus};
   MemoryPlan plan = BestPlan(x);
-  plan.layer_ops = LayerOps(layout);
-  plan.attention_ops_per_token2 = 4.0 * c.layers * c.heads * c.head_dim;
-  PredictSpeed(options, plan);
   if (!plan.fits) Suggest(x, plan);
   return plan;
 }
@@ -307,23 +312,6 @@ Error DoesNotFit(const MemoryPlan& plan) {
                   FormatBytes(plan.budget), FormatBytes(plan.peak_total - plan.budget)),
       next.empty() ? next : "these fit: " + next,
       {{"needed", std::to_string(plan.peak_total)}, {"budget", std::to_string(plan.budget)}});
-}
-
-void PredictSpeed(const EngineOptions& options, MemoryPlan& plan) {
-  const MachineRates& r = options.rates;
-  if (r.read_bytes_per_s <= 0) return;
-  const double decode =
-      static_cast<double>(plan.weight_bytes_per_token) / (r.read_bytes_per_s * kReadShare);
-  const double disk = plan.resident || r.disk_bytes_per_s <= 0
-                          ? 0
-                          : static_cast<double>(plan.disk_bytes_per_token) / r.disk_bytes_per_s;
-  plan.predicted_decode_tps = 1 / std::max(decode, disk);
-  if (r.int8_ops_per_s <= 0 || r.bf16_ops_per_s <= 0) return;
-  const double tokens = std::min(options.context, plan.chunk);
-  const double prefill =
-      plan.layer_ops * tokens / (r.int8_ops_per_s * kInt8Share) +
-      plan.attention_ops_per_token2 * tokens * tokens / 2 / (r.bf16_ops_per_s * kBf16Share);
-  plan.predicted_prefill_tps = tokens / std::max(prefill, disk);
 }
 
 Result<MemoryPlan> PlanFile(const EngineOptions& options) {

@@ -23,14 +23,6 @@ namespace snug {
 
 enum class PlaceChoice : uint8_t { kAuto, kResident, kStream };
 
-// Limits of this machine that predictions rest on; zeros where unknown.
-struct MachineRates {
-  double read_bytes_per_s = 0;  // memory, all threads
-  double int8_ops_per_s = 0;    // multiply and add counted apart
-  double bf16_ops_per_s = 0;
-  double disk_bytes_per_s = 0;  // direct reads
-};
-
 inline constexpr uint32_t kTrainedContext = UINT32_MAX;
 
 class Engine;
@@ -54,11 +46,11 @@ struct EngineOptions {
   PlaceChoice place = PlaceChoice::kAuto;
   StreamOptions stream;    // slots = 0: the planner's choice
   bool plane_head = true;  // split the head into bit planes where that pays (resident, Q8_0)
-  MachineRates rates;      // for predictions
   // Called when vocabulary and plan are there and no weight has been read; an error ends Open.
   std::function<Status(const Engine&)> before_weights;  // may be null
   LoadProgress on_load;                                 // may be null
-  int64_t fail_reservation = -1;                        // test hook: see Ledger::FailAfter
+  bool probe = false;             // made-up weights, no vocabulary: see probe.h
+  int64_t fail_reservation = -1;  // test hook: see Ledger::FailAfter
 };
 
 struct MemoryPlan {
@@ -81,11 +73,17 @@ struct MemoryPlan {
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_page_bytes = 0;
-  uint32_t kv_pages = 0;
 
-  double predicted_prefill_tps = 0, predicted_decode_tps = 0;  // 0: unknown
-  double layer_ops = 0, attention_ops_per_token2 = 0;  // of a token; per token and token seen
-  uint64_t weight_bytes_per_token = 0, kv_bytes_per_token_at_context = 0, disk_bytes_per_token = 0;
+  struct Prediction {  // tokens per second; 0 where nothing was measured
+    uint32_t prompt_tokens = 0;
+    double prefill_tps = 0;            // of a prompt of so many tokens
+    double decode_tps = 0;             // on average while the context fills
+    double decode_tps_at_start = 0;    // after nothing
+    double decode_tps_at_context = 0;  // where the context is full
+  } predicted;
+  double head_share = 1;  // of the head's bytes that a token reads
+  uint64_t weight_bytes_per_token = 0, disk_bytes_per_token = 0;
+  uint64_t kv_bytes_per_token_mean = 0, kv_bytes_per_token_at_context = 0;  // read by attention
   struct Suggestion {
     std::string change;  // "--ctx 1024", "--memory 420MiB", ...
     uint64_t peak = 0;   // bytes with that change
@@ -102,8 +100,6 @@ KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, u
 // MemoryPlan::fits.
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options);
-// Fills the predictions from options.rates; MakePlan does so too.
-void PredictSpeed(const EngineOptions& options, MemoryPlan& plan);
 // The kDoesNotFit error that a plan which does not fit turns into, with shortfall and suggestions.
 Error DoesNotFit(const MemoryPlan& plan);
 // Opens the file's metadata and plans: what `snug plan` runs.

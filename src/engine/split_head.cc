@@ -29,6 +29,11 @@ uint64_t SplitHead::ScratchBytes(uint64_t rows) {
                           Pages::kNormal);
 }
 
+uint64_t SplitHead::SearchBytes(uint64_t rows, uint64_t cols) {
+  const PlaneHead head(nullptr, rows, cols);
+  return head.panels() * head.high_bytes() + rows * sizeof(float);
+}
+
 Result<std::unique_ptr<SplitHead>> SplitHead::Load(const ModelFile& file,
                                                    std::span<const Part> parts, Ledger& ledger,
                                                    ThreadPool& pool) {

@@ -23,6 +23,8 @@ class SplitHead {
   }
   static uint64_t WeightBytes(uint64_t rows, uint64_t cols);
   static uint64_t ScratchBytes(uint64_t rows);
+  // Bytes that a search reads where few rows survive.
+  static uint64_t SearchBytes(uint64_t rows, uint64_t cols);
 
   // Reads the head's parts (row blocks, in order) into planes.
   static Result<std::unique_ptr<SplitHead>> Load(const ModelFile& file, std::span<const Part> parts,

@@ -14,6 +14,8 @@ constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
 constexpr uint64_t kMaxTensors = 1 << 17, kMaxKeys = 1 << 16, kMaxName = 256, kMaxKey = 1024;
 constexpr uint64_t kMaxString = uint64_t{16}
                                 << 20;  // of a scalar string value (chat templates are the longest)
+constexpr uint64_t kMaxText = uint64_t{64}
+                              << 20;  // of all keys, names and scalar strings, per file
 constexpr uint64_t kMaxSplits = 512;
 constexpr uint64_t kMaxAlignment = 1 << 20;
 
@@ -117,6 +119,8 @@ class GgufParser {
     SNUG_ASSIGN(const uint64_t n, reader_.Scalar<uint64_t>(what));
     if (n > reader_.left()) return reader_.Truncated(n, what);
     if (n > max) return Bad("{} of {} bytes is longer than {}", what, n, max);
+    text_bytes_ += n;
+    if (text_bytes_ > kMaxText) return Bad("its keys and values hold more than {} bytes", kMaxText);
     std::string text(n, '\0');
     SNUG_TRY(reader_.Read(text.data(), n, what));
     return text;
@@ -277,6 +281,7 @@ class GgufParser {
   uint32_t index_;
   Reader reader_;
   uint64_t tensors_ = 0, keys_ = 0, alignment_ = 32, split_no_ = 0;
+  uint64_t text_bytes_ = 0;
 };
 
 Result<GgufFile> GgufFile::Open(const std::string& path) {

@@ -7,8 +7,11 @@ namespace snug {
 namespace {
 
 constexpr uint32_t kTile = kTileTokens;
+// More than any machine has, and little enough for sums of it: what a cache of absurd size takes.
+constexpr uint64_t kMaxPoolBytes = uint64_t{1} << 60;
+constexpr uint64_t kMaxPages = uint64_t{1} << 31;
 
-uint32_t Tiles(uint32_t tokens) { return (tokens + kTile - 1) / kTile; }
+uint32_t Tiles(uint64_t tokens) { return static_cast<uint32_t>((tokens + kTile - 1) / kTile); }
 
 // The oldest token that a query at `position` or later sees in a layer with `window`.
 uint32_t OldestSeen(uint32_t position, uint32_t window) {
@@ -25,17 +28,25 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   const uint32_t all = Tiles(tokens);
   if (window[layer] == 0) return all;
   // Window, rollback margin and the largest chunk, at the worst alignment.
-  return std::min(all, Tiles(window[layer] + kRollback + chunk) + 1);
+  return std::min(all, Tiles(uint64_t{window[layer]} + kRollback + chunk) + 1);
 }
 
-uint32_t KvLayout::total_pages() const {
-  uint32_t pages = 0;
+uint64_t KvLayout::total_pages() const {
+  uint64_t pages = 0;
   for (uint32_t l = 0; l < layers; ++l) pages += PagesOf(l, context);
   return pages * sequences;
 }
 
 uint64_t KvCache::PoolBytes(const KvLayout& layout) {
-  return Buffer::Reserved(layout.page_bytes() * layout.total_pages(), Pages::kNormal);
+  const uint64_t page = layout.page_bytes(), pages = layout.total_pages();
+  if (pages > kMaxPages || page * pages > kMaxPoolBytes) return kMaxPoolBytes;
+  return Buffer::Reserved(page * pages, Pages::kNormal);
+}
+
+uint64_t KvCache::TableBytes(const KvLayout& layout) {
+  const uint64_t entries = uint64_t{layout.layers} * Tiles(layout.context) * layout.sequences;
+  const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
+  return entries * sizeof(uint8_t*) + pages * (sizeof(uint32_t) + sizeof(uint16_t));
 }
 
 Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
@@ -45,9 +56,9 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   cache.key_tile_ = KvTileBytes(layout.key_type, layout.head_dim);
   cache.value_tile_ = KvTileBytes(layout.value_type, layout.head_dim);
   cache.tiles_per_layer_ = Tiles(layout.context);
-  const uint32_t pages = layout.total_pages();
-  SNUG_ASSIGN(cache.pool_, Buffer::Allocate(ledger, Owner::kKv, cache.page_bytes_ * pages,
-                                            Pages::kNormal, "key and value pages"));
+  SNUG_ASSIGN(cache.pool_, Buffer::Allocate(ledger, Owner::kKv, PoolBytes(layout), Pages::kNormal,
+                                            "key and value pages"));
+  const auto pages = static_cast<uint32_t>(layout.total_pages());
   cache.uses_.assign(pages, 0);
   cache.free_.resize(pages);
   for (uint32_t i = 0; i < pages; ++i) cache.free_[i] = pages - 1 - i;

@@ -22,7 +22,7 @@ struct KvLayout {
   uint64_t page_bytes() const;
   // Pages a sequence of `tokens` tokens holds at most in one layer.
   uint32_t PagesOf(uint32_t layer, uint32_t tokens) const;
-  uint32_t total_pages() const;  // of all layers and sequences at full context
+  uint64_t total_pages() const;  // of all layers and sequences at full context
 };
 // Tokens by which a sequence may be rolled back without losing what its windows need.
 inline constexpr uint32_t kRollback = 64;
@@ -31,7 +31,10 @@ class KvCache {
  public:
   // Reserves the pool (Owner::kKv); pages become resident as they are first written.
   static Result<KvCache> Create(const KvLayout& layout, Ledger& ledger);
+  // 2^60 where the size would be absurd, which no ledger grants.
   static uint64_t PoolBytes(const KvLayout& layout);
+  // Heap that page tables take beside the pool.
+  static uint64_t TableBytes(const KvLayout& layout);
 
   uint32_t length(uint32_t sequence) const { return sequences_[sequence].length; }
   // Makes pages for tokens [length, length + n) in every layer and gives back pages that no later

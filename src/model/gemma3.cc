@@ -54,8 +54,10 @@ Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file) {
   c.activation = Activation::kGeluTanh;
   c.embedding_scale = std::sqrt(static_cast<float>(c.dim));
   // Files of the 27B model scale queries by dim / heads instead of head_dim.
-  if (c.layers == 62 && !file.Has(prefix + "attention.scale"))
-    c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.dim / c.heads));
+  if (c.layers == 62 && !file.Has(prefix + "attention.scale")) {
+    const uint32_t scaled = c.dim / c.heads;
+    c.attention_scale = 1.0f / std::sqrt(static_cast<float>(scaled));
+  }
   SNUG_ASSIGN(c.logit_softcap, ReadFactor(file, prefix + "final_logit_softcapping", 0));
   c.local_rope.base =
       static_cast<float>(file.GetFloat(prefix + "rope.freq_base_swa").value_or(kLocalRopeBase));

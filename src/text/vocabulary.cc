@@ -312,11 +312,11 @@ Token Vocabulary::MatchWhole(std::string_view t, size_t pos, bool user_defined,
   const uint32_t prefix = PrefixBit(t, pos);
   const bool alone = (lengths[0] & 2) != 0;  // a token of this byte only
   if (!alone && (whole_prefixes_[prefix / 64] >> prefix % 64 & 1) == 0) return -1;
-  for (int word = 3; word >= 0; --word) {
+  for (size_t word = lengths.size(); word-- > 0;) {
     for (uint64_t bits = lengths[word]; bits != 0;) {
-      const int bit = 63 - std::countl_zero(bits);
+      const auto bit = static_cast<size_t>(63 - std::countl_zero(bits));
       bits &= ~(uint64_t{1} << bit);
-      const size_t length = static_cast<size_t>(64 * word + bit);
+      const size_t length = 64 * word + bit;
       if (length > t.size() - pos) continue;
       const Token id = Find(t.substr(pos, length));
       if (id < 0) continue;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "engine/stop.h"
@@ -129,6 +130,31 @@ TEST(StopMatcher, FindsStringsAcrossPieces) {
   EXPECT_EQ(out, "fi");
   none.Finish(&out);
   EXPECT_EQ(out, "fizz");
+}
+
+// A damaged model's logits: any bits.
+TEST(Sampler, LogitsThatAreNoNumbersAreSurvived) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float temperature : {0.0f, 1.0f}) {
+    for (const float penalty : {1.0f, 1.3f}) {
+      SamplingOptions o;
+      o.temperature = temperature;
+      o.repeat_penalty = penalty;
+      Sampler sampler(o, 1000);
+      for (const float odd : {nan, -nan, infinity, -infinity}) {
+        std::vector<float> logits(1000, odd);
+        const Token all_odd = sampler.Sample(logits);
+        EXPECT_GE(all_odd, 0);
+        EXPECT_LT(all_odd, 1000);
+        sampler.Accept(all_odd);
+        for (size_t i = 0; i < logits.size(); i += 3) logits[i] = std::sin(static_cast<float>(i));
+        const Token some_odd = sampler.Sample(logits);
+        EXPECT_GE(some_odd, 0);
+        EXPECT_LT(some_odd, 1000);
+      }
+    }
+  }
 }
 
 }  // namespace

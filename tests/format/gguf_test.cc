@@ -199,6 +199,17 @@ TEST(Gguf, EachFaultIsNamed) {
   EXPECT_FALSE(GgufFile::Open("/nonexistent.gguf").ok());
 }
 
+// Keys and strings that are kept in memory have a limit together, not only each.
+TEST(Gguf, KeptTextIsLimited) {
+  Builder b;
+  b.Header(3, 0, 5);
+  for (int i = 0; i < 5; ++i) b.String("k" + std::to_string(i), std::string(15 << 20, 'x'));
+  auto file = GgufFile::Open(Write(b.Data(64).bytes));
+  ASSERT_FALSE(file.ok());
+  EXPECT_EQ(file.error().code, Code::kBadFile);
+  EXPECT_NE(file.error().message.find("keys and values hold"), std::string::npos);
+}
+
 TEST(Gguf, SplitFilesAreOneModel) {
   const std::string dir = testing::TempDir();
   auto part = [&](uint32_t no, const std::string& tensor) {

@@ -120,5 +120,23 @@ TEST(KvCache, ReservesBeforeItAllocates) {
   EXPECT_EQ(ledger.snapshot().total, 0u);
 }
 
+// What a file's metadata and a user's flags may add up to does not wrap around.
+TEST(KvCache, AbsurdSizesAreMoreThanAnyLedgerGrants) {
+  KvLayout l;
+  l.layers = 4096;
+  l.kv_heads = 1 << 12;
+  l.head_dim = 256;
+  l.window.assign(l.layers, 0);
+  l.context = uint32_t{1} << 31;
+  l.sequences = 1024;
+  EXPECT_EQ(l.total_pages(), uint64_t{1} << (12 + 25 + 10));
+  EXPECT_EQ(KvCache::PoolBytes(l), uint64_t{1} << 60);
+  l.window.assign(l.layers, uint32_t{1} << 31);
+  l.chunk = uint32_t{1} << 31;
+  EXPECT_EQ(KvCache::PoolBytes(l), uint64_t{1} << 60);
+  Ledger ledger(uint64_t{1} << 40);
+  EXPECT_FALSE(KvCache::Create(l, ledger).ok());
+}
+
 }  // namespace
 }  // namespace snug
