@@ -24,6 +24,7 @@ File& File::operator=(File&& o) noexcept {
   if (fd_ >= 0) close(fd_);
   fd_ = std::exchange(o.fd_, -1);
   direct_ = o.direct_;
+  drop_ = o.drop_.load();
   size_ = o.size_;
   mtime_ns_ = o.mtime_ns_;
   path_ = std::move(o.path_);
@@ -33,15 +34,16 @@ File::~File() {
   if (fd_ >= 0) close(fd_);
 }
 
-Result<File> File::Open(const std::string& path, bool direct) {
+Result<File> File::Open(const std::string& path, bool direct, bool refuse) {
   File f;
   f.path_ = path;
-  f.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
-  f.direct_ = direct;
-  if (f.fd_ < 0 && direct && errno == EINVAL) {
+  f.direct_ = direct && !refuse;
+  f.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | (f.direct_ ? O_DIRECT : 0));
+  if (f.fd_ < 0 && f.direct_ && errno == EINVAL) {
     f.fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     f.direct_ = false;
   }
+  f.drop_ = direct && !f.direct_;
   if (f.fd_ < 0) return SystemError(path, "open");
   struct stat st;
   if (fstat(f.fd_, &st) != 0) return SystemError(path, "stat");
@@ -56,10 +58,17 @@ Status File::ReadAt(uint64_t offset, void* dst, uint64_t bytes, uint64_t* got) c
         pread(fd_, static_cast<char*>(dst) + done, bytes - done, static_cast<off_t>(offset + done));
     if (n < 0) {
       if (errno == EINTR) continue;
+      if (errno == EINVAL && direct_ && !drop_.exchange(true)) {
+        fcntl(fd_, F_SETFL, fcntl(fd_, F_GETFL) & ~O_DIRECT);
+        continue;
+      }
       return SystemError(path_, "read");
     }
     if (n == 0) break;
     done += static_cast<uint64_t>(n);
+  }
+  if (drop_) {
+    posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(done), POSIX_FADV_DONTNEED);
   }
   if (got != nullptr)
     *got = done;

@@ -2,6 +2,7 @@
 // write.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -20,9 +21,10 @@ class File {
   File(File&& other) noexcept { *this = std::move(other); }
   File& operator=(File&& other) noexcept;
   ~File();
-  // `direct` bypasses the page cache where the file system allows it; where it refuses (EINVAL),
-  // reads are ordinary and the pages they leave behind are dropped.
-  static Result<File> Open(const std::string& path, bool direct = false);
+  // `direct` bypasses the page cache where the file system allows it; where it refuses (EINVAL, on
+  // opening or on reading), reads are ordinary and the pages they leave behind are dropped.
+  // `refuse` is a test hook: as if the file system refused.
+  static Result<File> Open(const std::string& path, bool direct = false, bool refuse = false);
   // Reads exactly `bytes` at `offset`; a short file is kBadFile, a failing read kIo. With direct
   // files offset, bytes and dst must be multiples of kDirectAlign, except that the read may end at
   // the end of the file: `bytes` may then reach past it, and *got says how much arrived.
@@ -36,6 +38,7 @@ class File {
  private:
   int fd_ = -1;
   bool direct_ = false;
+  mutable std::atomic<bool> drop_{false};  // ordinary reads drop their pages
   uint64_t size_ = 0;
   int64_t mtime_ns_ = 0;
   std::string path_;

@@ -67,11 +67,8 @@ void EngineArgs::Add(CLI::App& app, bool with_context) {
 
 void EngineArgs::ShowConfig() const {
   if (!show_config) return;
-  const Json config = ConfigJson(*app_);
-  for (const auto& [name, option] : config.items()) {
-    fmt::print(stderr, "{:<18} {:<24} {}\n", name, option["value"].get<std::string>(),
-               option["origin"].get<std::string>());
-  }
+  for (const Setting& setting : Settings(*app_))
+    fmt::print(stderr, "{:<18} {:<24} {}\n", setting.name, setting.value, setting.origin);
 }
 
 std::string EngineArgs::ContextOrigin() const {

@@ -136,8 +136,8 @@ Error UsageError(CLI::App& app, const CLI::ParseError& e) {
   return MakeError(Code::kUsage, what, Help(app));
 }
 
-Json ConfigJson(const CLI::App& verb) {
-  Json config = Json::object();
+std::vector<Setting> Settings(const CLI::App& verb) {
+  std::vector<Setting> settings;
   for (const CLI::Option* o : verb.get_options()) {
     if (o->get_lnames().empty() || o->get_lnames()[0] == "help") continue;
     const std::string env = o->get_envname();
@@ -148,9 +148,9 @@ Json ConfigJson(const CLI::App& verb) {
       const char* text = env.empty() ? nullptr : std::getenv(env.c_str());
       origin = text != nullptr && value == text ? "environment" : "flag";
     }
-    config[o->get_lnames()[0]] = {{"value", value}, {"origin", origin}};
+    settings.push_back({o->get_lnames()[0], value, origin});
   }
-  return config;
+  return settings;
 }
 
 }  // namespace snug::cli

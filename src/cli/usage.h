@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "base/status.h"
 
 namespace snug::cli {
@@ -18,8 +17,11 @@ Result<std::vector<std::string>> Words(int argc, char** argv);
 // What CLI11 refused, with the nearest verb, option or value.
 Error UsageError(CLI::App& app, const CLI::ParseError& e);
 
-// Every option of a verb as it will be used, and where that came from: "flag", "environment" or
+// An option of a verb as it will be used, and where that came from: "flag", "environment" or
 // "default".
-Json ConfigJson(const CLI::App& verb);
+struct Setting {
+  std::string name, value, origin;
+};
+std::vector<Setting> Settings(const CLI::App& verb);
 
 }  // namespace snug::cli

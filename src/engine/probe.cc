@@ -150,7 +150,9 @@ Status StepProbe::Prompt(uint32_t depth, uint32_t predict_tokens) {
   SNUG_ASSIGN(double time, Time(tokens, 0, 1, StepItem::Logits::kNone));
   const auto layers = static_cast<uint32_t>(
       std::clamp(kPromptSeconds / std::max(time, 1e-9), 1.0, static_cast<double>(layers_)));
-  if (layers > 1) SNUG_ASSIGN(time, Time(tokens, 0, layers, StepItem::Logits::kNone));
+  if (layers > 1) {
+    SNUG_ASSIGN(time, Time(tokens, 0, layers, StepItem::Logits::kNone));
+  }
   const double near = PairsOf(layers, 0, tokens);
   double per_pair = 0;
   if (const double far = PairsOf(layers, depth, tokens); far > near) {

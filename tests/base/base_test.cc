@@ -1,5 +1,9 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -157,6 +161,40 @@ TEST(File, ReadsPlainAndDirectAndNoticesChanges) {
   std::ofstream(path, std::ios::app) << "more";
   EXPECT_FALSE(file->CheckUnchanged().ok());
   EXPECT_EQ(File::Open(path + "-absent").error().code, Code::kBadFile);
+}
+
+// Where direct reads are refused, ordinary ones leave nothing in the page cache.
+TEST(File, RefusedDirectReadsDropTheirPages) {
+  constexpr size_t kBytes = 1 << 20;
+  const std::string path = testing::TempDir() + "/f";
+  const std::string data(kBytes, 'x');
+  ASSERT_TRUE(WriteFileAtomically(path, data.data(), data.size()).ok());  // synced: clean pages
+  const int fd = open(path.c_str(), O_RDONLY);
+  void* map = mmap(nullptr, kBytes, PROT_READ, MAP_SHARED, fd, 0);
+  ASSERT_NE(map, MAP_FAILED);
+  auto cached = [&] {
+    std::vector<unsigned char> pages(kBytes / 4096);
+    EXPECT_EQ(mincore(map, kBytes, pages.data()), 0);
+    return std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return (p & 1) != 0; });
+  };
+  std::vector<char> buffer(kBytes);
+  ASSERT_TRUE(File::Open(path)->ReadAt(0, buffer.data(), kBytes).ok());
+  EXPECT_EQ(cached(), static_cast<std::ptrdiff_t>(kBytes / 4096));
+  auto refused = File::Open(path, true, true);
+  ASSERT_TRUE(refused.ok());
+  EXPECT_FALSE(refused->direct());
+  ASSERT_TRUE(refused->ReadAt(0, buffer.data(), kBytes).ok());
+  EXPECT_EQ(std::string(buffer.data(), kBytes), data);
+  EXPECT_EQ(cached(), 0);
+  munmap(map, kBytes);
+  close(fd);
+  // A file system that truly refuses.
+  auto proc = File::Open("/proc/self/maps", true);
+  ASSERT_TRUE(proc.ok());
+  EXPECT_FALSE(proc->direct());
+  uint64_t got = 0;
+  EXPECT_TRUE(proc->ReadAt(0, buffer.data(), 64, &got).ok());
+  EXPECT_EQ(got, 64u);
 }
 
 TEST(Json, BoundsDepthSizeAndDuplicates) {
