@@ -174,6 +174,7 @@ Status StepProbe::Run(uint32_t depth, uint32_t predict_tokens) {
 Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& plan) {
   EngineOptions o = options;
   o.probe = true;
+  o.tokenizer = false;
   o.place = PlaceChoice::kResident;
   o.plane_head = o.lookup = false;
   o.sequences = o.logit_rows = 1;
