@@ -69,7 +69,7 @@ Result<std::unique_ptr<SplitHead>> SplitHead::Load(const ModelFile& file,
   pool.For(jobs.size(), [&](size_t i, int thread) {
     const Job& job = jobs[i];
     const std::span own(bounce.data() + thread * kBounceBytes, kBounceBytes);
-    auto raw = ReadPiece(files, *job.part, job.piece, own.data(), nullptr);
+    auto raw = ReadPiece(files, *job.part, job.piece, 0, own.data(), nullptr);
     if (raw.ok()) {
       ForTypedRows(*job.part, job.piece, *raw, own,
                    [&](uint32_t first, uint32_t n, const uint8_t* data) {

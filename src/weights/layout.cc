@@ -23,10 +23,26 @@ uint64_t WeightLayout::total_bytes() const {
   return bytes;
 }
 
-uint64_t WeightLayout::max_part_bytes() const {
+uint64_t WeightLayout::expert_bytes() const {
   uint64_t bytes = 0;
-  for (size_t i = 1; i < parts.size(); ++i) bytes = std::max<uint64_t>(bytes, parts[i].bytes);
+  for (const Part& p : experts) bytes += p.bytes;
+  return bytes * expert_count;
+}
+
+uint64_t WeightLayout::max_expert_bytes() const {
+  uint64_t bytes = 0;
+  for (const Part& p : experts) bytes = std::max<uint64_t>(bytes, p.bytes);
   return bytes;
+}
+
+uint64_t BounceBytesOf(const Part& part) {
+  uint64_t bytes = 0;
+  for (const PartTensor& t : part.tensors) {
+    const uint64_t rows = (uint64_t{t.rows} + kPanelRows - 1) / kPanelRows * kPanelRows;
+    bytes =
+        std::max(bytes, rows * ReadBytesPerRow(*t.info) + kReadOverhead + ConversionBytes(*t.info));
+  }
+  return (bytes + kDirectAlign - 1) / kDirectAlign * kDirectAlign;
 }
 
 bool FitsBounce(const TensorInfo& info) {
@@ -50,10 +66,11 @@ std::vector<PartPiece> SplitPart(const Part& part, uint64_t bounce_bytes) {
 }
 
 Result<const uint8_t*> ReadPiece(const std::vector<File>& files, const Part& part,
-                                 const PartPiece& piece, uint8_t* bounce, uint64_t* bytes_read) {
+                                 const PartPiece& piece, uint32_t copy, uint8_t* bounce,
+                                 uint64_t* bytes_read) {
   const PartTensor& t = part.tensors[piece.tensor];
-  return ReadRows(files, *t.info, uint64_t{t.first_row} + piece.first_row, piece.rows, bounce,
-                  bytes_read);
+  const uint64_t first = uint64_t{copy} * t.rows + t.first_row + piece.first_row;
+  return ReadRows(files, *t.info, first, piece.rows, bounce, bytes_read);
 }
 
 void ForTypedRows(const Part& part, const PartPiece& piece, const uint8_t* raw,

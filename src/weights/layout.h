@@ -35,8 +35,13 @@ struct Part {
 struct WeightLayout {
   std::vector<Part> parts;
   size_t first_head = 0;  // index of the first head part; parts.size() - first_head head parts
+  // Experts, apart from the parts: of each layer the part of its first expert (bytes = 0 where the
+  // layer has none). The others are copies of it whose rows lie further on in the file.
+  std::vector<Part> experts;  // [layers], or empty
+  uint32_t expert_count = 0;  // of a layer
   uint64_t total_bytes() const;
-  uint64_t max_part_bytes() const;  // of the parts that may stream, i.e. all but 0
+  uint64_t expert_bytes() const;      // of all experts of all layers
+  uint64_t max_expert_bytes() const;  // of one
 };
 
 // Bounce buffers: row panels are read into one and packed from it, so that packing never holds two
@@ -44,6 +49,9 @@ struct WeightLayout {
 inline constexpr uint64_t kBounceBytes = 8 * kMiB, kStreamBounceBytes = 4 * kMiB;
 // Whether a panel of the tensor's rows can be read and packed through any bounce buffer.
 bool FitsBounce(const TensorInfo& info);
+
+// The least bounce buffer that takes every tensor of the part in one piece.
+uint64_t BounceBytesOf(const Part& part);
 
 // A run of rows of one tensor of a part: what one read brings and one call packs.
 struct PartPiece {
@@ -53,10 +61,12 @@ struct PartPiece {
 // The pieces of a part that fit a bounce buffer.
 std::vector<PartPiece> SplitPart(const Part& part, uint64_t bounce_bytes);
 // Reads one piece's rows as stored into the bounce buffer and returns where they start in it.
+// `copy` chooses among experts: each tensor's rows are taken `copy` times its rows further on.
 // `files`, those of the model, may be open for direct reads. Adds what was read to *bytes_read,
 // which may be null. Errors: kIo, kBadFile naming file and offset.
 Result<const uint8_t*> ReadPiece(const std::vector<File>& files, const Part& part,
-                                 const PartPiece& piece, uint8_t* bounce, uint64_t* bytes_read);
+                                 const PartPiece& piece, uint32_t copy, uint8_t* bounce,
+                                 uint64_t* bytes_read);
 // Calls fn(first_row, rows, data) with a piece's rows in the tensor's type, panel by panel where
 // they need conversion; the bounce buffer that ReadPiece filled has room for a panel beside them.
 void ForTypedRows(const Part& part, const PartPiece& piece, const uint8_t* raw,

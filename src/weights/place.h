@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -11,6 +10,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "weights/layout.h"
+#include "weights/loader.h"
 
 namespace snug {
 
@@ -37,17 +37,12 @@ class WeightPlace {
   virtual bool resident() const = 0;
 };
 
-// Told how many file bytes were read; returns false to end the load (kCancelled).
-using LoadProgress = std::function<bool(uint64_t done, uint64_t total)>;
-Error LoadCancelled(uint64_t done, uint64_t total);
-
 // Everything in one huge-page arena, loaded in parallel before it returns. `progress` may be null.
 Result<std::unique_ptr<WeightPlace>> MakeResidentPlace(const ModelFile& file,
                                                        const WeightLayout& layout, Ledger& ledger,
                                                        ThreadPool& pool,
                                                        const LoadProgress& progress);
-// What it reserves under Owner::kWeights, and under Owner::kIo while it loads.
+// What it reserves under Owner::kWeights, and beside that, while it loads, LoadBytes.
 uint64_t ResidentBytes(const WeightLayout& layout);
-uint64_t LoadBytes(int threads);
 
 }  // namespace snug

@@ -3,18 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <cassert>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <optional>
-#include <thread>
+
+#include "weights/loader.h"
 
 namespace snug {
 namespace {
 
-constexpr size_t kBounces = 3;  // being read, waiting, being packed
 constexpr uint32_t kDefaultSlots = 2;
 
 uint64_t SlotBytes(const WeightLayout& layout, const std::vector<bool>& pinned) {
@@ -51,20 +50,16 @@ class StreamPlace final : public WeightPlace {
     size_t part = 0;
     uint8_t* data = nullptr;
   };
-  struct Raw {  // a piece that was read and waits to be packed
-    size_t part = 0;
-    PartPiece piece;
-    const uint8_t* rows = nullptr;
-    size_t bounce = 0;
-    bool first = false, last = false;
-  };
   using Lock = std::unique_lock<std::mutex>;
 
   Status LoadPinned(const LoadProgress& progress);
-  void ReadLoop();
-  void PackLoop();
-  bool Read(size_t part);
+  PartLoader::Job JobOf(size_t part) const {
+    return {part, &layout_.parts[part], pieces_[part], 0};
+  }
   std::optional<size_t> NextPart(Lock& lock);
+  std::optional<PartLoader::Job> NextJob();
+  uint8_t* TakeSlot(size_t part);
+  void Loaded(size_t part, uint64_t bytes_read);
   Slot* Find(size_t part, State state);
   bool AllFit() const { return streamed_.size() <= slots_.size(); }
   void Fail(Error error);
@@ -76,8 +71,7 @@ class StreamPlace final : public WeightPlace {
   std::vector<size_t> streamed_;                // the streamed parts in order
   std::vector<std::vector<PartPiece>> pieces_;  // [parts]
   std::vector<bool> read_;                      // [parts], read at least once; the reader's own
-  std::vector<File> files_;
-  Buffer arena_, bounce_;
+  Buffer arena_;
   std::vector<uint8_t*> resident_;  // [parts], null where streamed
   std::vector<Slot> slots_;
 
@@ -87,12 +81,10 @@ class StreamPlace final : public WeightPlace {
   uint64_t pass_ = 0;                       // the consumer's pass, counted from 1
   uint64_t reading_pass_ = 1;               // the pass that cursor_ belongs to
   size_t pass_parts_ = 1, next_parts_ = 0;  // parts of the consumer's pass, and of the one after it
-  std::deque<Raw> raw_;
-  std::array<bool, kBounces> bounce_free_{};
   std::optional<Error> error_;
   bool stop_ = false;
   PlaceStats stats_;
-  std::thread reader_, packer_;
+  PartLoader loader_;
 };
 
 StreamPlace::~StreamPlace() {
@@ -101,20 +93,14 @@ StreamPlace::~StreamPlace() {
     stop_ = true;
   }
   changed_.notify_all();
-  if (reader_.joinable()) reader_.join();
-  if (packer_.joinable()) packer_.join();
+  loader_.Stop();
 }
 
 Status StreamPlace::Start(const ModelFile& file, Ledger& ledger, const LoadProgress& progress) {
   SNUG_ASSIGN(arena_,
               Buffer::Allocate(ledger, Owner::kWeights, StreamWeightBytes(layout_, options_),
                                Pages::kHuge, "pinned weights and slots"));
-  SNUG_ASSIGN(bounce_, Buffer::Allocate(ledger, Owner::kIo, StreamIoBytes(), Pages::kNormal,
-                                        "streaming weights"));
-  for (const std::string& path : file.paths()) {
-    SNUG_ASSIGN(File f, File::Open(path, true));
-    files_.push_back(std::move(f));
-  }
+  SNUG_TRY(loader_.Open(file, ledger, kStreamBounceBytes));
   resident_.assign(layout_.parts.size(), nullptr);
   read_.assign(layout_.parts.size(), false);
   uint8_t* at = arena_.data();
@@ -136,11 +122,10 @@ Status StreamPlace::Start(const ModelFile& file, Ledger& ledger, const LoadProgr
   }
   stats_.slot_bytes = slot * slots_.size();
   SNUG_TRY(LoadPinned(progress));
-  bounce_free_.fill(true);
-  if (!streamed_.empty()) {
-    reader_ = std::thread([this] { ReadLoop(); });
-    packer_ = std::thread([this] { PackLoop(); });
-  }
+  if (streamed_.empty()) return {};
+  loader_.Start({[this] { return NextJob(); }, [this](size_t part) { return TakeSlot(part); },
+                 [this](size_t part, uint64_t read) { Loaded(part, read); },
+                 [this](Error error) { Fail(std::move(error)); }, options_.delay});
   return {};
 }
 
@@ -150,14 +135,11 @@ Status StreamPlace::LoadPinned(const LoadProgress& progress) {
     total += pinned_[i] ? layout_.parts[i].file_bytes : 0;
   for (size_t i = 0; i < layout_.parts.size(); ++i) {
     if (!pinned_[i]) continue;
-    for (const PartPiece& piece : pieces_[i]) {
-      SNUG_ASSIGN(const uint8_t* rows,
-                  ReadPiece(files_, layout_.parts[i], piece, bounce_.data(), &stats_.bytes_read));
-      PackPiece(layout_.parts[i], piece, rows, {bounce_.data(), kStreamBounceBytes}, resident_[i]);
+    SNUG_TRY(loader_.Load(JobOf(i), resident_[i], &stats_.bytes_read, [&] {
       // Direct reads bring a little more than the parts.
       const uint64_t done = std::min(stats_.bytes_read, total);
-      if (progress && !progress(done, total)) return LoadCancelled(done, total);
-    }
+      return !progress || progress(done, total) ? Status{} : LoadCancelled(done, total);
+    }));
     ++stats_.loads;
   }
   return {};
@@ -200,88 +182,42 @@ std::optional<size_t> StreamPlace::NextPart(Lock& lock) {
   }
 }
 
-bool StreamPlace::Read(size_t part) {
-  for (size_t i = 0; i < pieces_[part].size(); ++i) {
-    size_t bounce = 0;
-    {
-      Lock lock(mutex_);
-      auto free = [&] { return std::find(bounce_free_.begin(), bounce_free_.end(), true); };
-      changed_.wait(lock, [&] { return stop_ || error_ || free() != bounce_free_.end(); });
-      if (stop_ || error_) return false;
-      bounce = static_cast<size_t>(free() - bounce_free_.begin());
-      bounce_free_[bounce] = false;
-    }
-    if (options_.delay) options_.delay();
-    uint64_t read = 0;
-    auto rows = ReadPiece(files_, layout_.parts[part], pieces_[part][i],
-                          bounce_.data() + bounce * kStreamBounceBytes, &read);
-    if (!rows.ok()) {
-      Fail(std::move(rows).error());
-      return false;
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      stats_.bytes_read += read;
-      raw_.push_back(
-          {part, pieces_[part][i], *rows, bounce, i == 0, i + 1 == pieces_[part].size()});
-    }
-    changed_.notify_all();
-  }
-  return true;
-}
-
-void StreamPlace::ReadLoop() {
+std::optional<PartLoader::Job> StreamPlace::NextJob() {
   for (;;) {
     std::optional<size_t> part;
     {
       Lock lock(mutex_);
       part = NextPart(lock);
     }
-    if (!part) return;
+    if (!part) return std::nullopt;
     // Where every part has its slot, one load of each serves all passes.
     if (AllFit() && read_[*part]) continue;
     read_[*part] = true;
-    for (const File& f : files_) {
-      if (Status s = f.CheckUnchanged(); !s.ok()) return Fail(std::move(s).error());
-    }
-    if (!Read(*part)) return;
+    return JobOf(*part);
   }
 }
 
-void StreamPlace::PackLoop() {
+uint8_t* StreamPlace::TakeSlot(size_t part) {
+  Lock lock(mutex_);
   Slot* slot = nullptr;
-  for (;;) {
-    Raw raw;
-    {
-      Lock lock(mutex_);
-      changed_.wait(lock, [&] { return stop_ || error_ || !raw_.empty(); });
-      if (stop_ || error_) return;
-      raw = raw_.front();
-      raw_.pop_front();
-      if (raw.first) {
-        changed_.wait(lock, [&] { return stop_ || error_ || Find(0, State::kFree) != nullptr; });
-        if (stop_ || error_) return;
-        slot = Find(0, State::kFree);
-        slot->state = State::kLoading;
-        slot->part = raw.part;
-        uint32_t used = 0;
-        for (const Slot& s : slots_) used += s.state != State::kFree ? 1 : 0;
-        stats_.peak_slots = std::max(stats_.peak_slots, used);
-      }
-    }
-    if (options_.delay) options_.delay();
-    PackPiece(layout_.parts[raw.part], raw.piece, raw.rows,
-              {bounce_.data() + raw.bounce * kStreamBounceBytes, kStreamBounceBytes}, slot->data);
-    {
-      const std::lock_guard lock(mutex_);
-      bounce_free_[raw.bounce] = true;
-      if (raw.last) {
-        slot->state = State::kReady;
-        ++stats_.loads;
-      }
-    }
-    changed_.notify_all();
+  changed_.wait(lock, [&] { return stop_ || error_ || (slot = Find(0, State::kFree)) != nullptr; });
+  if (stop_ || error_) return nullptr;
+  slot->state = State::kLoading;
+  slot->part = part;
+  uint32_t used = 0;
+  for (const Slot& s : slots_) used += s.state != State::kFree ? 1 : 0;
+  stats_.peak_slots = std::max(stats_.peak_slots, used);
+  return slot->data;
+}
+
+void StreamPlace::Loaded(size_t part, uint64_t bytes_read) {
+  {
+    const std::lock_guard lock(mutex_);
+    Find(part, State::kLoading)->state = State::kReady;
+    ++stats_.loads;
+    stats_.bytes_read += bytes_read;
   }
+  changed_.notify_all();
 }
 
 void StreamPlace::BeginPass(size_t parts, size_t next_parts) {
@@ -354,7 +290,7 @@ uint64_t StreamWeightBytes(const WeightLayout& layout, const StreamOptions& opti
   return Buffer::Reserved(bytes, Pages::kHuge);
 }
 
-uint64_t StreamIoBytes() { return Buffer::Reserved(kStreamBounceBytes * kBounces, Pages::kNormal); }
+uint64_t StreamIoBytes() { return PartLoader::IoBytes(kStreamBounceBytes); }
 
 uint64_t StreamPassBytes(const WeightLayout& layout, const StreamOptions& options) {
   const std::vector<bool> pinned = PinnedParts(layout, options.pinned);
