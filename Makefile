@@ -32,7 +32,7 @@ ifeq ($(MODEL),gemma)
 	$(SNUG) run $(GEMMA) --memory 400MiB -c 1024 -n 64 --temp 0 -p "The three most important inventions of the nineteenth century were"
 else ifeq ($(MODEL),qwen)
 	@python3 scripts/fetch_model.py qwen
-	$(SNUG) run $(QWEN) --memory 600MiB -c 1024 -n 48 --temp 0 -p "# Python 3: return the n-th Fibonacci number\ndef fibonacci(n):"
+	$(SNUG) run $(QWEN) --memory 600MiB -c 1024 -n 300 --temp 0 --chat -p "Write a Python function that returns the longest palindromic substring of a string, and say what its running time is."
 else
 	$(SNUG) run $(MODEL) -n 64 -p "The three most important inventions of the nineteenth century were"
 endif

@@ -50,6 +50,7 @@ void PrintMemoryTable(Engine& engine);
 void AddRun(CLI::App& app, int* exit_code);
 void AddPlan(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
+void AddTemplate(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddBench(CLI::App& app, int* exit_code);

@@ -29,6 +29,7 @@ int Run(int argc, char** argv, bool json) {
   AddRun(app, &exit_code);
   AddPlan(app, &exit_code);
   AddInspect(app, &exit_code);
+  AddTemplate(app, &exit_code);
   AddTokenize(app, &exit_code);
   AddEval(app, &exit_code);
   AddBench(app, &exit_code);
