@@ -49,8 +49,8 @@ struct EngineOptions {
   // Called when vocabulary and plan are there and no weight has been read; an error ends Open.
   std::function<Status(const Engine&)> before_weights;  // may be null
   LoadProgress on_load;                                 // may be null
-  bool probe = false;             // made-up weights: see probe.h
-  int64_t fail_reservation = -1;  // test hook: see Ledger::FailAfter
+  bool probe = false;                                   // made-up weights: see probe.h
+  int64_t fail_reservation = -1;                        // test hook: see Ledger::FailAfter
 };
 
 struct MemoryPlan {

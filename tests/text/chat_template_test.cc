@@ -215,9 +215,7 @@ TEST(HostileTemplates, AreRefused) {
       "{% set s = 'a' * 10000000 %}{% for a in range(100) %}{{ s }}{% endfor %}",
       "{% macro f(n) %}{{ 'x' * 50000000 }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
       // depth, of source, of values and of iterators
-      Repeat("(", 100000) + "1" + Repeat(")", 100000),
       Repeat("{{ (", 10000),
-      Repeat("[", 100000),
       "{{ " + Repeat("(", 100000) + "1" + Repeat(")", 100000) + " }}",
       "{{ " + Repeat("[", 100000) + Repeat("]", 100000) + " }}",
       "{{ " + Repeat("-", 100000) + "1 }}",

@@ -46,7 +46,7 @@ Result<Value> Element(Runtime& rt, const Value& v, int64_t index) {
 
 // A slice's bounds on a sequence, as Python clips them.
 struct Bounds {
-  int64_t start = 0, step = 1, count = 0;
+  int64_t start = 0, end = 0, step = 1, count = 0;
 };
 
 Result<Bounds> Clip(int64_t size, const Value& start, const Value& stop, const Value& step) {
@@ -67,9 +67,9 @@ Result<Bounds> Clip(int64_t size, const Value& start, const Value& stop, const V
     return std::clamp(i < 0 ? i + size : i, low, high);
   };
   b.start = clipped(start, forward ? low : high);
-  const int64_t end = clipped(stop, forward ? high : low);
-  if (forward && end > b.start) b.count = (end - b.start - 1) / b.step + 1;
-  if (!forward && end < b.start) b.count = (b.start - end - 1) / -b.step + 1;
+  b.end = clipped(stop, forward ? high : low);
+  if (forward && b.end > b.start) b.count = (b.end - b.start - 1) / b.step + 1;
+  if (!forward && b.end < b.start) b.count = (b.start - b.end - 1) / -b.step + 1;
   return b;
 }
 
@@ -185,7 +185,9 @@ Result<Value> GetSlice(Runtime& rt, const Value& v, const Value& start, const Va
     if (b.count == 0) return rt.NewRange(0, 0, 1, 0);
     int64_t by = 0, end = 0;
     if (__builtin_mul_overflow(r.step, b.step, &by)) by = r.step;  // then it has one item
-    if (__builtin_add_overflow(r.at(b.start + (b.count - 1) * b.step), by, &end)) end = r.stop;
+    if (__builtin_mul_overflow(r.step, b.end, &end) || __builtin_add_overflow(r.start, end, &end)) {
+      end = r.stop;
+    }
     return rt.NewRange(r.at(b.start), end, by, b.count);
   }
   if (!rt.Spend(static_cast<uint64_t>(b.count))) return rt.Exhausted();

@@ -60,11 +60,11 @@ size_t SkipSpaces(std::string_view s, size_t at) {
 }
 
 CodePoint DecodeBefore(std::string_view s, size_t end) {
-  for (size_t back = 1; back <= 4 && back <= end; ++back) {
+  for (size_t back = std::min<size_t>(4, end); back > 1; --back) {
     const CodePoint c = DecodeUtf8(s.substr(0, end), end - back);
     if (c.bytes == back) return c;
   }
-  return {0xfffd, 1};
+  return DecodeUtf8(s.substr(0, end), end - 1);
 }
 
 size_t BeforeSpaces(std::string_view s) {

@@ -334,12 +334,11 @@ Result<Flow> Interpreter::ExecFor(const For& node, const Value& items, int64_t d
   SNUG_ASSIGN(const Ref<Loop> loop, Loop::New(*this, node, items, scope_, depth));
   const Value loop_value(Kind::kSpecial, loop.get());
   Ref<Scope> scope = NewScope(scope_);
-  bool any = false;
+  bool whole_round = false;
   while (true) {
     Value item;
     SNUG_ASSIGN(const bool more, loop->Next(&item));
     if (!more) break;
-    any = true;
     if (scope.unique()) {
       scope->Reset();
     } else {  // a macro made in the last round still sees its variables
@@ -350,8 +349,10 @@ Result<Flow> Interpreter::ExecFor(const For& node, const Value& items, int64_t d
     SNUG_TRY(Assign(*node.target, item));
     SNUG_ASSIGN(const Flow flow, Exec(node.body));
     if (flow == Flow::kBreak) break;
+    whole_round = whole_round || flow == Flow::kNext;
   }
-  if (!any && !node.otherwise.empty()) return ExecInScope(node.otherwise, scope_);
+  // As in jinja2, a round that was left early does not count.
+  if (!whole_round && !node.otherwise.empty()) return ExecInScope(node.otherwise, scope_);
   return Flow::kNext;
 }
 

@@ -208,11 +208,11 @@ Result<Expr*> Parser::ParsePower() {
 }
 
 Result<Expr*> Parser::ParseUnary(bool filters) {
-  const Nest nest(*this);
-  if (nest.too_deep()) return TooDeep();
   const uint32_t at = token().at;
   Expr* e = nullptr;
   if (IsOperator("-") || IsOperator("+")) {
+    const Nest nest(*this);
+    if (nest.too_deep()) return TooDeep();
     const bool negate = Take().text == "-";
     SNUG_ASSIGN(Expr * operand, ParseUnary(false));
     e = NewSeveral(negate ? Expr::Type::kNegate : Expr::Type::kPlus, at, {operand});
