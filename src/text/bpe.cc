@@ -1,155 +1,150 @@
-#include "text/bpe.h"
-
-#include <fmt/format.h>
-
 #include <array>
-#include <string>
 
-#include "text/bpe_merge.h"
-#include "text/unicode.h"
+#include "text/byte_alphabet.h"
+#include "text/word_model.h"
 
 namespace snug {
 namespace {
 
-// Vocabulary files write bytes as printable characters: those that are printable in Latin-1 as
-// themselves, the other 68 as U+0100 and up in their order.
-struct ByteAlphabet {
-  std::array<uint16_t, 256> to_char{};
-  std::array<int16_t, 324> to_byte{};
-
-  constexpr ByteAlphabet() {
-    to_byte.fill(-1);
-    uint16_t next = 256;
-    for (int b = 0; b < 256; ++b) {
-      const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD);
-      const uint16_t c = printable ? static_cast<uint16_t>(b) : next++;
-      to_char[static_cast<size_t>(b)] = c;
-      to_byte[c] = static_cast<int16_t>(b);
-    }
-  }
-};
-constexpr ByteAlphabet kAlphabet;
-
-void AppendAsChars(std::string_view bytes, std::string* out) {
-  for (const char byte : bytes) {
-    const uint16_t c = kAlphabet.to_char[static_cast<uint8_t>(byte)];
-    if (c < 0x80) {
-      out->push_back(static_cast<char>(c));
-    } else {
-      out->push_back(static_cast<char>(0xC0 | c >> 6));
-      out->push_back(static_cast<char>(0x80 | (c & 0x3F)));
-    }
-  }
-}
-
-class BpeTokenizer : public VocabTokenizer {
+class Bpe : public WordModel {
  public:
-  BpeTokenizer(Vocabulary vocab, PreTokenizer pre)
-      : VocabTokenizer(std::move(vocab)), pre_(pre), whole_words_(pre == PreTokenizer::kLlama3) {}
-
-  Status Init(const ModelFile& file) {
-    SNUG_TRY(ReadSpecial(file, false));
-    for (int byte = 0; byte < 256; ++byte) {
-      std::string name;
-      const auto as_char = static_cast<char>(byte);
-      AppendAsChars({&as_char, 1}, &name);
-      Token& id = bytes_[static_cast<size_t>(byte)];
-      id = vocab_.Find(name);
-      if (id < 0) id = unknown_;
-      const bool in_utf8 = byte < 0xF5 && byte != 0xC0 && byte != 0xC1;
-      if (id < 0 && in_utf8) {
-        return MakeError(Code::kBadFile,
-                         fmt::format("{}: the vocabulary has no token \"{}\" for the byte 0x{:02X} "
-                                     "and no unknown token",
-                                     file.path(), name, byte),
-                         "convert the model again with its byte tokens",
-                         {{"key", "tokenizer.ggml.tokens"}, {"byte", std::to_string(byte)}});
+  Bpe(const Vocabulary& vocabulary, const BpeOptions& options)
+      : vocab_(vocabulary), options_(options) {
+    if (options.byte_fallback && !options.bytes) fallback_ = FindByteTokens(vocabulary);
+    for (int i = 0; i < 256; ++i) {
+      const auto as_char = static_cast<char>(i);
+      std::string text(1, as_char);
+      if (options.bytes) {
+        text.clear();
+        AppendAsChars({&as_char, 1}, &text);
       }
+      symbols_[static_cast<size_t>(i)] = options.bytes || i < 128 ? FindPiece(text) : -1;
     }
-    return {};
   }
 
-  void Decode(Token token, bool special, std::string* out) const override {
-    if (!vocab_.Contains(token) || (!special && IsHidden(token))) return;
-    const std::string_view text = vocab_.text(token);
-    if (vocab_.type(token) != TokenType::kNormal) {
-      out->append(text);
+  void Encode(std::string_view word, WordScratch* s, std::vector<Token>* out) const override {
+    s->unknown = false;
+    if (options_.whole_words) {
+      std::string_view text = word;
+      if (options_.bytes) {
+        s->text.clear();
+        AppendAsChars(word, &s->text);
+        text = s->text;
+      }
+      if (const Token id = FindPiece(text); id >= 0) return out->push_back(id);
+    }
+    if (options_.bytes) {
+      for (; !word.empty(); word.remove_prefix(std::min(word.size(), kMaxPiece)))
+        EncodeBytes(word.substr(0, kMaxPiece), &s->merger, out);
       return;
     }
-    for (size_t p = 0; p < text.size();) {
-      const CodePoint c = DecodeUtf8(text, p);
-      const int byte = c.value < kAlphabet.to_byte.size() ? kAlphabet.to_byte[c.value] : -1;
-      if (byte >= 0) {
-        out->push_back(static_cast<char>(byte));
-      } else {
-        out->append(text.substr(p, c.bytes));
-      }
-      p += c.bytes;
-    }
-  }
-
-  std::string TokenText(Token token) const override {
-    return vocab_.Contains(token) ? std::string(vocab_.text(token)) : std::string();
+    CutWhereNothingJoins(vocab_, word, [&](std::string_view piece) { EncodeChars(piece, s, out); });
   }
 
  private:
-  void EncodeText(std::string_view text, bool parse_special,
-                  std::vector<Token>* out) const override {
-    PieceMerger merger;
-    size_t start = 0;
-    for (size_t p = 0; p < text.size();) {
-      const Token id = vocab_.MatchWhole(text, p, true, parse_special);
-      if (id < 0) {
-        ++p;
-        continue;
-      }
-      EncodeWords(text.substr(start, p - start), &merger, out);
-      out->push_back(id);
-      start = p += vocab_.text(id).size();
-    }
-    EncodeWords(text.substr(start), &merger, out);
-  }
+  using Symbol = PieceMerger::Symbol;
 
-  void EncodeWords(std::string_view text, PieceMerger* merger, std::vector<Token>* out) const {
-    for (size_t at = 0; at < text.size();) {
-      std::string_view word = text.substr(at, NextWord(pre_, text, at));
-      at += word.size();
-      for (; !word.empty(); word.remove_prefix(std::min(word.size(), kMaxPiece)))
-        EncodeWord(word.substr(0, kMaxPiece), merger, out);
-    }
-  }
-
-  void EncodeWord(std::string_view word, PieceMerger* merger, std::vector<Token>* out) const {
-    if (whole_words_) {
-      std::string chars;
-      AppendAsChars(word, &chars);
-      const Token id = vocab_.Find(chars);
-      if (id >= 0 && vocab_.type(id) == TokenType::kNormal) return out->push_back(id);
-    }
+  void EncodeBytes(std::string_view piece, PieceMerger* merger, std::vector<Token>* out) const {
     merger->Clear();
-    for (size_t p = 0; p < word.size(); ++p) {
-      const Token id = bytes_[static_cast<uint8_t>(word[p])];
-      // Only a byte that no valid UTF-8 holds can be without a token.
+    for (size_t p = 0; p < piece.size(); ++p) {
+      const Token id = symbols_[static_cast<uint8_t>(piece[p])];
       if (id >= 0) merger->Add(static_cast<uint32_t>(p), 1, id);
+      if (id < 0 && options_.unknown >= 0)
+        merger->Add(static_cast<uint32_t>(p), 1, options_.unknown);
     }
-    merger->Run([&](const PieceMerger::Symbol& left, const PieceMerger::Symbol& right) {
+    merger->Run([&](const Symbol& left, const Symbol& right) {
       return vocab_.FindMerge(left.id, right.id);
     });
-    merger->ForEach([&](const PieceMerger::Symbol& s) { out->push_back(s.id); });
+    merger->ForEach([&](const Symbol& s) { out->push_back(s.id); });
   }
 
-  const PreTokenizer pre_;
-  const bool whole_words_;  // a word that is a token is not merged (Llama 3)
-  std::array<Token, 256> bytes_{};
+  void EncodeChars(std::string_view piece, WordScratch* scratch, std::vector<Token>* out) const {
+    PieceMerger* merger = &scratch->merger;
+    merger->Clear();
+    for (size_t p = 0; p < piece.size();) {
+      const uint32_t bytes = DecodeUtf8(piece, p).bytes;
+      const auto first = static_cast<uint8_t>(piece[p]);
+      const Token id = first < 128 ? symbols_[first] : FindPiece(piece.substr(p, bytes));
+      merger->Add(static_cast<uint32_t>(p), bytes, id);
+      p += bytes;
+    }
+    if (options_.by_scores) {
+      merger->Run([&](const Symbol& left, const Symbol& right) -> Merge {
+        const Token id = FindPiece(piece.substr(left.start, left.bytes + right.bytes));
+        return id < 0 ? Merge{} : Merge{vocab_.priority(id), id};
+      });
+    } else {
+      merger->Run([&](const Symbol& left, const Symbol& right) -> Merge {
+        return left.id < 0 || right.id < 0 ? Merge{} : vocab_.FindMerge(left.id, right.id);
+      });
+    }
+    merger->ForEach([&](const Symbol& s) {
+      if (s.id >= 0) {
+        out->push_back(s.id);
+        scratch->unknown = false;
+      } else {
+        Unknown(piece.substr(s.start, s.bytes), scratch, out);
+      }
+    });
+  }
+
+  // A character without a token: its bytes where each has one, else the unknown token.
+  void Unknown(std::string_view text, WordScratch* scratch, std::vector<Token>* out) const {
+    bool all = options_.byte_fallback;
+    for (const char c : text) all = all && fallback_[static_cast<uint8_t>(c)] >= 0;
+    if (all) {
+      for (const char c : text) out->push_back(fallback_[static_cast<uint8_t>(c)]);
+      scratch->unknown = false;
+    } else if (options_.unknown >= 0 && !(scratch->unknown && options_.fuse_unknown)) {
+      out->push_back(options_.unknown);
+      scratch->unknown = true;
+    }
+  }
+
+  // The token that plain text may become. Of SentencePiece never a control, unknown or byte token.
+  Token FindPiece(std::string_view text) const {
+    const Token id = vocab_.Find(text);
+    if (id < 0 || !options_.by_scores) return id;
+    const TokenType type = vocab_.type(id);
+    const bool plain =
+        type == TokenType::kNormal || type == TokenType::kUserDefined || type == TokenType::kUnused;
+    return plain ? id : -1;
+  }
+
+  const Vocabulary& vocab_;
+  const BpeOptions options_;
+  std::array<Token, 256> symbols_{};  // of bytes, or of the characters below 128
+  std::array<Token, 256> fallback_{};
 };
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return -1;
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> LoadBpe(const ModelFile& file, Vocabulary vocab,
-                                           PreTokenizer pre) {
-  auto tokenizer = std::make_unique<BpeTokenizer>(std::move(vocab), pre);
-  SNUG_TRY(tokenizer->Init(file));
-  return std::unique_ptr<Tokenizer>(std::move(tokenizer));
+int ByteOfToken(std::string_view text) {
+  if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
+  const int high = HexDigit(text[3]), low = HexDigit(text[4]);
+  return high < 0 || low < 0 ? -1 : 16 * high + low;
+}
+
+std::array<Token, 256> FindByteTokens(const Vocabulary& vocabulary) {
+  constexpr char kHex[] = "0123456789ABCDEF";
+  std::array<Token, 256> ids{};
+  for (size_t b = 0; b < 256; ++b) {
+    const char text[] = {'<', '0', 'x', kHex[b / 16], kHex[b % 16], '>'};
+    const Token id = vocabulary.Find({text, sizeof(text)});
+    ids[b] = id >= 0 && vocabulary.type(id) == TokenType::kByte ? id : -1;
+  }
+  return ids;
+}
+
+std::unique_ptr<WordModel> MakeBpe(const Vocabulary& vocabulary, const BpeOptions& options) {
+  return std::make_unique<Bpe>(vocabulary, options);
 }
 
 }  // namespace snug

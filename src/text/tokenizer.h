@@ -1,5 +1,5 @@
-// Tokenizers as GGUF metadata describes them: SentencePiece BPE ("llama") and byte-level BPE
-// ("gpt2").
+// Text to tokens and back, as a model's file describes it: byte-level BPE, SentencePiece BPE and
+// unigram, WordPiece.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,15 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Picks the algorithm from tokenizer.ggml.model / .pre; an unknown one is kBadFile naming it.
-  // Every table is one Buffer reserved under Owner::kVocab.
+  // From tokenizer.ggml.*, or from the tokenizer.json of a folder: what is not known is kBadFile
+  // naming it. Every table is one Buffer reserved under Owner::kVocab.
   static Result<std::unique_ptr<Tokenizer>> Load(const ModelFile& file, Ledger& ledger);
   // Bytes that Load will reserve, and at its peak, from metadata alone. Equal to what Load does.
   static Result<uint64_t> PlannedBytes(const ModelFile& file);
+
+  // From a tokenizer.json alone.
+  static Result<std::unique_ptr<Tokenizer>> LoadJson(const std::string& path, Ledger& ledger);
+  static Result<uint64_t> PlannedBytesJson(const std::string& path);
 
   struct EncodeOptions {
     bool add_special = true;    // BOS/EOS where the model's metadata says so
@@ -36,7 +40,9 @@ class Tokenizer {
   // Appends the bytes of one token; control tokens appear only when `special`. May be an incomplete
   // UTF-8 sequence: see Utf8Stream.
   virtual void Decode(Token token, bool special, std::string* out) const = 0;
-  std::string Decode(const std::vector<Token>& tokens, bool special) const;
+  // The text of tokens that begin a text: the space that some vocabularies put before a text is
+  // taken off again.
+  virtual std::string Decode(const std::vector<Token>& tokens, bool special) const = 0;
 
   virtual size_t vocab_size() const = 0;
   virtual bool IsControl(Token token) const = 0;

@@ -3,37 +3,58 @@
 #include <algorithm>
 
 namespace snug {
-namespace {
 
-bool In(const UnicodeRange* ranges, size_t n, uint32_t c) {
-  const UnicodeRange* r = std::lower_bound(
-      ranges, ranges + n, c, [](const UnicodeRange& a, uint32_t v) { return a.last < v; });
-  return r != ranges + n && r->first <= c;
-}
-
-bool IsSpace(uint32_t c) {
-  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
-         c == 0x3000;
-}
-
-}  // namespace
-
-CharClass ClassOf(uint32_t c) {
-  if (c < 0x80) {
-    if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') return CharClass::kLetter;
-    if (c >= '0' && c <= '9') return CharClass::kNumber;
-    return IsSpace(c) ? CharClass::kSpace : CharClass::kOther;
+// In the order of make_unicode_tables.py; the second half is White_Space too.
+const std::array<CharBits, 32> CharTable::kBits = [] {
+  constexpr CharBits kOrder[] = {kIsControl,          kIsUpper,        kIsLower,       kIsTitle,
+                                 kIsModifier,         kIsOtherLetter,  kIsNonspacing,  kIsOtherMark,
+                                 kIsDecimal,          kIsLetterNumber, kIsOtherNumber, kIsConnector,
+                                 kIsOtherPunctuation, kIsSymbol,       kIsSeparator,   0};
+  std::array<CharBits, 32> bits{};
+  for (size_t i = 0; i < 16; ++i) {
+    bits[i] = kOrder[i];
+    bits[i + 16] = kOrder[i] | kIsSpace;
   }
-  if (In(kLetters, kLettersCount, c)) return CharClass::kLetter;
-  if (In(kNumbers, kNumbersCount, c)) return CharClass::kNumber;
-  return IsSpace(c) ? CharClass::kSpace : CharClass::kOther;
+  return bits;
+}();
+
+CharTable::CharTable() {
+  for (size_t i = 0; i < kKindRunsCount; ++i) {
+    const size_t first = kKindRuns[i] >> 8;
+    if (first >= plane_.size()) break;
+    const size_t end = i + 1 < kKindRunsCount ? kKindRuns[i + 1] >> 8 : plane_.size();
+    std::fill(plane_.begin() + static_cast<ptrdiff_t>(first),
+              plane_.begin() + static_cast<ptrdiff_t>(std::min(end, plane_.size())),
+              static_cast<uint8_t>(kKindRuns[i]));
+  }
 }
 
-CodePoint DecodeUtf8(std::string_view text, size_t i) {
+const CharTable& CharTable::Get() {
+  static const CharTable table;
+  return table;
+}
+
+uint8_t CharTable::Search(uint32_t code_point) {
+  const uint32_t* after =
+      std::upper_bound(kKindRuns, kKindRuns + kKindRunsCount, code_point << 8 | 0xFF);
+  return static_cast<uint8_t>(after[-1]);
+}
+
+uint32_t MapByRuns(const MapRun* runs, size_t n, uint32_t c) {
+  const MapRun* r =
+      std::lower_bound(runs, runs + n, c, [](const MapRun& a, uint32_t v) { return a.last < v; });
+  if (r == runs + n || c < r->first || (c - r->first) % r->step != 0) return c;
+  return c + static_cast<uint32_t>(r->delta);
+}
+
+uint32_t LowerOf(uint32_t c) {
+  if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
+  return MapByRuns(kLowerRuns, kLowerRunsCount, c);
+}
+
+CodePoint DecodeMultibyte(std::string_view text, size_t i) {
   const auto at = [&](size_t j) { return j < text.size() ? static_cast<uint8_t>(text[j]) : 0u; };
   const uint32_t b = at(i);
-  if (b < 0x80) return {b, 1};
   const uint32_t n = b >= 0xc2 && b <= 0xdf   ? 2
                      : b >= 0xe0 && b <= 0xef ? 3
                      : b >= 0xf0 && b <= 0xf4 ? 4
@@ -49,6 +70,27 @@ CodePoint DecodeUtf8(std::string_view text, size_t i) {
   const bool bad = (n == 3 && value < 0x800) || (n == 4 && (value < 0x10000 || value > 0x10ffff)) ||
                    (value >= 0xd800 && value <= 0xdfff);
   return bad ? CodePoint{0xfffd, 1} : CodePoint{value, n};
+}
+
+void AppendUtf8(uint32_t c, std::string* out) {
+  const auto tail = [&](int shift) {
+    out->push_back(static_cast<char>(0x80 | (c >> shift & 0x3F)));
+  };
+  if (c < 0x80) {
+    out->push_back(static_cast<char>(c));
+  } else if (c < 0x800) {
+    out->push_back(static_cast<char>(0xC0 | c >> 6));
+    tail(0);
+  } else if (c < 0x10000) {
+    out->push_back(static_cast<char>(0xE0 | c >> 12));
+    tail(6);
+    tail(0);
+  } else {
+    out->push_back(static_cast<char>(0xF0 | c >> 18));
+    tail(12);
+    tail(6);
+    tail(0);
+  }
 }
 
 }  // namespace snug

@@ -2,32 +2,19 @@
 
 #include <fmt/format.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <string>
 
 #include "text/unicode.h"
 
 namespace snug {
 namespace {
 
-constexpr char kTokens[] = "tokenizer.ggml.tokens", kTypes[] = "tokenizer.ggml.token_type",
-               kScores[] = "tokenizer.ggml.scores", kMerges[] = "tokenizer.ggml.merges";
-constexpr uint64_t kMaxText = 64 << 10;
-constexpr uint64_t kMaxEntries = 1 << 24;
 constexpr uint32_t kJoinBits = 1 << 20;
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-
-Error Bad(const ModelFile& file, const char* key, const std::string& what) {
-  return MakeError(Code::kBadFile, fmt::format("{}: {} {}", file.path(), key, what),
-                   "the vocabulary is damaged: convert or download the model again",
-                   {{"key", key}});
-}
+// No good hash comes near; a vocabulary that does was made to.
+constexpr uint32_t kLongestProbe = 1024;
 
 uint64_t Slots(uint64_t entries) { return entries + entries / 2 + 1; }
 
@@ -44,18 +31,24 @@ struct SlotFormat {
 
 // The slot that holds an entry for which same(index) is true, or the free slot where it belongs.
 template <class Same>
-uint32_t* Probe(uint32_t* slots, uint32_t n_slots, uint32_t entries, uint64_t hash, Same same) {
+uint32_t* Probe(uint32_t* slots, uint32_t n_slots, uint32_t entries, uint64_t hash, Same same,
+                uint32_t* steps = nullptr) {
   const SlotFormat format(entries);
   const uint32_t tag = format.Tag(hash);
-  uint32_t i = Home(hash, n_slots);
-  while (slots[i] != 0) {
+  uint32_t i = Home(hash, n_slots), n = 0;
+  for (; slots[i] != 0; ++n) {
     if ((slots[i] & ~format.mask) == tag && same((slots[i] & format.mask) - 1)) break;
     if (++i == n_slots) i = 0;
   }
+  if (steps != nullptr) *steps = std::max(*steps, n);
   return &slots[i];
 }
 
-uint64_t HashText(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
+uint64_t HashText(std::string_view text) {
+  TextHash hash;
+  for (const char c : text) hash.Add(c);
+  return hash.value();
+}
 
 uint64_t HashPair(uint64_t left, uint64_t right) {
   uint64_t h = (left << 32 | right) * 0x9E3779B97F4A7C15u;
@@ -73,6 +66,9 @@ uint32_t PrefixBit(std::string_view text, size_t pos) {
   return uint32_t{static_cast<uint8_t>(text[pos])} << 8 | second;
 }
 
+bool TestBit(const uint64_t* bits, uint64_t i) { return (bits[i / 64] >> i % 64 & 1) != 0; }
+void SetBit(uint64_t* bits, uint64_t i) { bits[i / 64] |= uint64_t{1} << i % 64; }
+
 // Ascending in the order in which merges of these scores are made: the highest first.
 uint32_t PriorityOf(float score) {
   if (std::isnan(score)) return UINT32_MAX;
@@ -83,220 +79,209 @@ uint32_t PriorityOf(float score) {
 }  // namespace
 
 struct Vocabulary::Layout {
-  uint64_t tokens = 0, merges = 0, blob_bytes = 0;
-  uint64_t offsets = 0, priorities = 0, slots = 0, pairs = 0, merge_slots = 0, joins = 0, types = 0,
-           blob = 0, total = 0;
+  uint64_t prefix_bits = 0;
+  uint64_t offsets = 0, lengths = 0, priorities = 0, scores = 0, slots = 0, alias_of = 0, pairs = 0,
+           merge_slots = 0, joins = 0, prefixes = 0, types = 0, charsmap = 0, blob = 0, total = 0;
 };
 
-Result<Vocabulary::Layout> Vocabulary::Plan(const ModelFile& file, VocabularyKind kind) {
-  const auto strings = [&](const char* key) -> Result<const GgufArray*> {
-    const GgufArray* array = file.GetArray(key);
-    if (array == nullptr || array->element != GgufType::kString)
-      return Bad(file, key, "is missing or no array of strings");
-    if (array->count == 0 || array->count >= kMaxEntries ||
-        array->bytes - 8 * array->count > UINT32_MAX)
-      return Bad(file, key,
-                 fmt::format("has {} entries of {} bytes; 1 to {} and at most 4 GiB are supported",
-                             array->count, array->bytes, kMaxEntries - 1));
-    return array;
+Result<Vocabulary::Layout> Vocabulary::Plan(const VocabularyShape& shape) {
+  const auto too_large = [](const char* what, uint64_t n, uint64_t limit) {
+    return MakeError(Code::kBadFile,
+                     fmt::format("the vocabulary has {} {}; 1 to {} are supported", n, what, limit),
+                     "the file is damaged: convert or download the model again");
   };
-  const auto numbers = [&](const char* key, uint64_t count, bool needed) -> Status {
-    const GgufArray* array = file.GetArray(key);
-    if (array == nullptr && !needed) return {};
-    if (array == nullptr || array->element == GgufType::kString ||
-        array->element == GgufType::kArray)
-      return Bad(file, key, "is missing or no array of numbers");
-    if (array->count != count)
-      return Bad(file, key, fmt::format("has {} entries for {} tokens", array->count, count));
-    return {};
-  };
-
-  SNUG_ASSIGN(const GgufArray* tokens, strings(kTokens));
+  constexpr uint64_t kMaxBytes = UINT32_MAX;
+  if (shape.tokens == 0 || shape.tokens >= kMaxTokens)
+    return too_large("tokens", shape.tokens, kMaxTokens - 1);
+  if (shape.aliases > shape.tokens) return too_large("aliases", shape.aliases, shape.tokens);
+  if (shape.merges >= kMaxTokens) return too_large("merges", shape.merges, kMaxTokens - 1);
+  if (shape.text_bytes > kMaxBytes) return too_large("bytes of text", shape.text_bytes, kMaxBytes);
+  if (shape.charsmap_bytes > kMaxBytes)
+    return too_large("bytes of rules", shape.charsmap_bytes, kMaxBytes);
   Layout l;
-  l.tokens = tokens->count;
-  l.blob_bytes = tokens->bytes - 8 * tokens->count;
-  SNUG_TRY(numbers(kTypes, l.tokens, false));
-  const bool scores = kind == VocabularyKind::kSentencePiece;
-  if (scores) {
-    SNUG_TRY(numbers(kScores, l.tokens, true));
-  } else {
-    SNUG_ASSIGN(const GgufArray* merges, strings(kMerges));
-    l.merges = merges->count;
-  }
   const auto place = [&](uint64_t bytes) {
     const uint64_t at = l.total;
     l.total += (bytes + 7) / 8 * 8;
     return at;
   };
-  l.offsets = place(4 * (l.tokens + 1));
-  l.priorities = place(scores ? 4 * l.tokens : 0);
-  l.slots = place(4 * Slots(l.tokens));
-  l.pairs = place(sizeof(Pair) * l.merges);
-  l.merge_slots = place(scores ? 0 : 4 * Slots(l.merges));
-  l.joins = place(scores ? kJoinBits / 8 : 0);
-  l.types = place(l.tokens);
-  l.blob = place(l.blob_bytes);
+  const uint64_t entries = shape.tokens + shape.aliases;
+  if (shape.prefixes) l.prefix_bits = std::max<uint64_t>(1024, std::bit_ceil(16 * entries));
+  l.offsets = place(4 * entries);
+  l.lengths = place(2 * entries);
+  l.priorities = place(shape.priorities ? 4 * shape.tokens : 0);
+  l.scores = place(shape.scores ? 8 * shape.tokens : 0);
+  l.slots = place(4 * Slots(entries));
+  l.alias_of = place(sizeof(Token) * shape.aliases);
+  l.pairs = place(sizeof(Pair) * shape.merges);
+  l.merge_slots = place(shape.merges != 0 ? 4 * Slots(shape.merges) : 0);
+  l.joins = place(shape.joins ? kJoinBits / 8 : 0);
+  l.prefixes = place(l.prefix_bits / 8);
+  l.types = place(entries);
+  l.charsmap = place(shape.charsmap_bytes);
+  l.blob = place(shape.text_bytes);
   return l;
 }
 
-Result<uint64_t> Vocabulary::PlannedBytes(const ModelFile& file, VocabularyKind kind) {
-  SNUG_ASSIGN(const Layout l, Plan(file, kind));
+Result<uint64_t> Vocabulary::PlannedBytes(const VocabularyShape& shape) {
+  SNUG_ASSIGN(const Layout l, Plan(shape));
   return Buffer::Reserved(l.total, Pages::kNormal);
 }
 
-Result<Vocabulary> Vocabulary::Load(const ModelFile& file, Ledger& ledger, VocabularyKind kind) {
-  SNUG_ASSIGN(const Layout l, Plan(file, kind));
+Result<Vocabulary> Vocabulary::Load(const VocabularySource& source, Ledger& ledger) {
+  const VocabularyShape& shape = source.shape();
+  SNUG_ASSIGN(const Layout l, Plan(shape));
   Vocabulary v;
   SNUG_ASSIGN(v.buffer_,
               Buffer::Allocate(ledger, Owner::kVocab, l.total, Pages::kNormal, "the vocabulary"));
   const auto at = [&]<class T>(T** p, uint64_t offset) {
     *p = reinterpret_cast<T*>(v.buffer_.data() + offset);
   };
-  v.n_tokens_ = static_cast<uint32_t>(l.tokens);
-  v.n_slots_ = static_cast<uint32_t>(Slots(l.tokens));
-  v.n_merges_ = static_cast<uint32_t>(l.merges);
-  v.n_merge_slots_ = static_cast<uint32_t>(Slots(l.merges));
+  v.n_tokens_ = static_cast<uint32_t>(shape.tokens);
+  v.n_entries_ = static_cast<uint32_t>(shape.tokens + shape.aliases);
+  v.n_slots_ = static_cast<uint32_t>(Slots(v.n_entries_));
+  v.n_merges_ = static_cast<uint32_t>(shape.merges);
+  v.n_merge_slots_ = static_cast<uint32_t>(Slots(shape.merges));
+  v.blob_bytes_ = shape.text_bytes;
+  v.charsmap_bytes_ = shape.charsmap_bytes;
+  v.prefix_mask_ = l.prefix_bits - 1;
   at(&v.offsets_, l.offsets);
-  at(&v.priorities_, l.priorities);
+  at(&v.lengths_, l.lengths);
+  if (shape.priorities) at(&v.priorities_, l.priorities);
+  if (shape.scores) at(&v.scores_, l.scores);
   at(&v.slots_, l.slots);
+  at(&v.alias_of_, l.alias_of);
   at(&v.merges_, l.pairs);
   at(&v.merge_slots_, l.merge_slots);
-  at(&v.joins_, l.joins);
+  if (shape.joins) at(&v.joins_, l.joins);
+  if (shape.prefixes) at(&v.prefixes_, l.prefixes);
   at(&v.types_, l.types);
+  at(&v.charsmap_, l.charsmap);
   at(&v.blob_, l.blob);
-  SNUG_TRY(v.ReadTypes(file));
-  SNUG_TRY(v.ReadTokens(file, kind));
-  if (kind == VocabularyKind::kSentencePiece) {
-    SNUG_TRY(v.ReadScores(file));
-  } else {
-    SNUG_TRY(v.ReadMerges(file));
-  }
+  std::memset(v.types_, static_cast<int>(TokenType::kNormal), v.n_entries_);
+  SNUG_TRY(source.Fill(&v));
+  SNUG_TRY(v.Finish());
   return v;
 }
 
-Status Vocabulary::ReadTypes(const ModelFile& file) {
-  std::memset(types_, static_cast<int>(TokenType::kNormal), n_tokens_);
-  if (file.GetArray(kTypes) == nullptr) return {};
-  // The hash's slots are still unused and have room for the file's wider numbers.
-  auto* wide = reinterpret_cast<int32_t*>(slots_);
-  SNUG_TRY(file.ReadArray(kTypes, wide));
-  for (uint32_t i = 0; i < n_tokens_; ++i)
-    if (wide[i] >= 1 && wide[i] <= 6) types_[i] = static_cast<uint8_t>(wide[i]);
-  std::memset(slots_, 0, size_t{4} * n_slots_);
-  return {};
+WholeFlags Vocabulary::flags(Token id) const {
+  const uint8_t t = types_[id];
+  return {(t & kLstrip) != 0, (t & kRstrip) != 0, (t & kSingleWord) != 0, (t & kNormalized) != 0};
 }
 
-Status Vocabulary::ReadTokens(const ModelFile& file, VocabularyKind kind) {
-  // ForEachString never passes the array's bytes, so the texts fit the blob whatever their lengths.
-  uint64_t end = 0, too_long = 0;
-  SNUG_TRY(file.ForEachString(kTokens, [&](uint64_t i, std::string_view text) {
-    too_long = std::max<uint64_t>(too_long, text.size());
-    if (kind == VocabularyKind::kSentencePiece) {
-      if (text.find(' ') != text.npos) types_[i] |= kPlainSpace;
-      for (size_t p = 0; p < text.size();) {
-        const size_t mark = std::min(text.find(kSpaceMark, p), text.size());
-        std::memcpy(blob_ + end, text.data() + p, mark - p);
-        end += mark - p;
-        p = mark;
-        if (p == text.size()) break;
-        blob_[end++] = ' ';
-        p += kSpaceMark.size();
-      }
-    } else {
-      std::memcpy(blob_ + end, text.data(), text.size());
-      end += text.size();
-    }
-    offsets_[i + 1] = static_cast<uint32_t>(end);
-    const auto id = static_cast<Token>(i);
-    AddText(id);
-    if (kind == VocabularyKind::kSentencePiece) NotePairs(this->text(id));
-  }));
-  if (too_long > kMaxText)
-    return Bad(file, kTokens,
-               fmt::format("has a token of {} bytes; at most {}", too_long, kMaxText));
-  return {};
+bool Vocabulary::AddToken(Token id, std::string_view text) {
+  if (!Contains(id) || lengths_[id] != 0) return false;
+  return PutText(static_cast<uint32_t>(id), text);
 }
 
-void Vocabulary::AddText(Token id) {
-  const std::string_view t = text(id);
-  if (t.empty()) return;
+bool Vocabulary::AddAlias(Token id, std::string_view text) {
+  const uint32_t entry = n_tokens_ + n_aliases_;
+  if (!Contains(id) || entry == n_entries_ || !PutText(entry, text)) return false;
+  alias_of_[n_aliases_++] = id;
+  types_[entry] = types_[id];
+  types_[id] |= kAliased;
+  return true;
+}
+
+bool Vocabulary::PutText(uint32_t entry, std::string_view t) {
+  if (t.size() > kMaxText || t.size() > blob_bytes_ - blob_used_ || longest_probe_ > kLongestProbe)
+    return false;
+  std::copy(t.begin(), t.end(), blob_ + blob_used_);
+  offsets_[entry] = static_cast<uint32_t>(blob_used_);
+  lengths_[entry] = static_cast<uint16_t>(t.size());
+  blob_used_ += t.size();
+  if (t.empty()) return true;
   const uint64_t hash = HashText(t);
-  uint32_t* slot = Probe(slots_, n_slots_, n_tokens_, hash,
-                         [&](uint32_t other) { return text(static_cast<Token>(other)) == t; });
-  if (*slot == 0) *slot = SlotFormat(n_tokens_).Tag(hash) | (static_cast<uint32_t>(id) + 1);
-  const TokenType kind = type(id);
-  const bool whole =
-      kind == TokenType::kControl || kind == TokenType::kUserDefined || kind == TokenType::kUnknown;
-  if (!whole || t.size() > 255) return;
-  whole_lengths_[static_cast<uint8_t>(t[0])][t.size() / 64] |= uint64_t{1} << t.size() % 64;
-  const uint32_t prefix = PrefixBit(t, 0);
-  whole_prefixes_[prefix / 64] |= uint64_t{1} << prefix % 64;
-}
-
-void Vocabulary::NotePairs(std::string_view t) {
+  uint32_t* slot = Probe(
+      slots_, n_slots_, n_entries_, hash,
+      [&](uint32_t other) { return text(static_cast<Token>(other)) == t; }, &longest_probe_);
+  if (*slot != 0) return false;
+  *slot = SlotFormat(n_entries_).Tag(hash) | (entry + 1);
+  if (joins_ == nullptr && prefixes_ == nullptr) return longest_probe_ <= kLongestProbe;
+  TextHash begin;
   uint32_t last = 0;
   for (size_t p = 0; p < t.size();) {
     const CodePoint c = DecodeUtf8(t, p);
-    if (p != 0) {
-      const uint32_t bit = JoinBit(last, c.value);
-      joins_[bit / 64] |= uint64_t{1} << bit % 64;
+    if (joins_ != nullptr && p != 0) SetBit(joins_, JoinBit(last, c.value));
+    for (uint32_t i = 0; i < c.bytes; ++i) begin.Add(t[p + i]);
+    if (prefixes_ != nullptr) {
+      SetBit(prefixes_, begin.value() & prefix_mask_);
+      SetBit(prefixes_, begin.value() >> 32 & prefix_mask_);
     }
     last = c.value;
     p += c.bytes;
   }
+  return longest_probe_ <= kLongestProbe;
 }
 
-Status Vocabulary::ReadScores(const ModelFile& file) {
-  auto* scores = reinterpret_cast<float*>(priorities_);
-  SNUG_TRY(file.ReadArray(kScores, scores));
-  for (uint32_t i = 0; i < n_tokens_; ++i) {
-    float score;
-    std::memcpy(&score, &priorities_[i], sizeof(score));
-    priorities_[i] = PriorityOf(score);
+bool Vocabulary::SetType(Token id, TokenType type, const WholeFlags& flags) {
+  if (!Contains(id)) return false;
+  types_[id] = static_cast<uint8_t>(
+      static_cast<uint8_t>(type) | (flags.lstrip ? kLstrip : 0) | (flags.rstrip ? kRstrip : 0) |
+      (flags.single_word ? kSingleWord : 0) | (flags.normalized ? kNormalized : 0));
+  return true;
+}
+
+bool Vocabulary::SetScore(Token id, double score) {
+  if (!Contains(id)) return false;
+  if (priorities_ != nullptr) priorities_[id] = PriorityOf(static_cast<float>(score));
+  if (scores_ != nullptr) scores_[id] = score;
+  return true;
+}
+
+void Vocabulary::ClearScratch() { std::memset(slots_, 0, size_t{4} * n_slots_); }
+
+bool Vocabulary::AddMerge(uint64_t rank, std::string_view left, std::string_view right) {
+  Pair& m = merges_[rank];
+  if (longest_probe_ > kLongestProbe) return false;
+  std::string joined;
+  joined.reserve(left.size() + right.size());
+  joined.append(left).append(right);
+  m = {Find(left), Find(right), Find(joined)};
+  if (m.left < 0 || m.right < 0 || m.result < 0) return false;
+  const uint64_t hash = HashPair(static_cast<uint64_t>(m.left), static_cast<uint64_t>(m.right));
+  uint32_t* slot = Probe(
+      merge_slots_, n_merge_slots_, n_merges_, hash,
+      [&](uint32_t other) {
+        return merges_[other].left == m.left && merges_[other].right == m.right;
+      },
+      &longest_probe_);
+  if (*slot == 0) *slot = SlotFormat(n_merges_).Tag(hash) | (static_cast<uint32_t>(rank) + 1);
+  return true;
+}
+
+bool Vocabulary::IsWhole(uint32_t entry) const {
+  const auto kind = static_cast<TokenType>(types_[entry] & kTypeMask);
+  return kind == TokenType::kControl || kind == TokenType::kUserDefined ||
+         kind == TokenType::kUnknown;
+}
+
+Status Vocabulary::Finish() {
+  if (longest_probe_ > kLongestProbe) {
+    return MakeError(Code::kBadFile, "the vocabulary's texts were chosen to collide",
+                     "download the model from a source you trust");
+  }
+  for (uint32_t entry = 0; entry < n_tokens_ + n_aliases_; ++entry) {
+    const std::string_view t = text(static_cast<Token>(entry));
+    if (!IsWhole(entry) || (types_[entry] & kAliased) != 0 || t.empty() || t.size() > 255) continue;
+    SetBit(whole_lengths_[static_cast<uint8_t>(t[0])].data(), t.size());
+    SetBit(whole_prefixes_.data(), PrefixBit(t, 0));
+    any_normalized_ = any_normalized_ || (types_[entry] & kNormalized) != 0;
   }
   return {};
 }
 
-Status Vocabulary::ReadMerges(const ModelFile& file) {
-  std::string joined;
-  uint64_t too_long = 0;
-  int64_t malformed = -1;
-  SNUG_TRY(file.ForEachString(kMerges, [&](uint64_t rank, std::string_view line) {
-    merges_[rank] = {-1, -1, -1};
-    too_long = std::max<uint64_t>(too_long, line.size());
-    const size_t space = line.find(' ', 1);
-    if (space == line.npos || space + 1 == line.size()) {
-      if (malformed < 0) malformed = static_cast<int64_t>(rank);
-      return;
-    }
-    const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
-    joined.assign(left).append(right);
-    merges_[rank] = {Find(left), Find(right), Find(joined)};
-    const Pair& m = merges_[rank];
-    // A merge of what is no token, or into none, can never take part.
-    if (m.left < 0 || m.right < 0 || m.result < 0) return;
-    const uint64_t hash = HashPair(static_cast<uint64_t>(m.left), static_cast<uint64_t>(m.right));
-    uint32_t* slot = Probe(merge_slots_, n_merge_slots_, n_merges_, hash, [&](uint32_t other) {
-      return merges_[other].left == m.left && merges_[other].right == m.right;
-    });
-    if (*slot == 0) *slot = SlotFormat(n_merges_).Tag(hash) | (static_cast<uint32_t>(rank) + 1);
-  }));
-  if (malformed >= 0)
-    return Bad(file, kMerges, fmt::format("entry {} is not two texts and a space", malformed));
-  if (too_long > kMaxText)
-    return Bad(file, kMerges,
-               fmt::format("has an entry of {} bytes; at most {}", too_long, kMaxText));
-  return {};
-}
+Token Vocabulary::Find(std::string_view t) const { return Find(t, HashText(t)); }
 
-Token Vocabulary::Find(std::string_view t) const {
+Token Vocabulary::Find(std::string_view t, uint64_t hash) const {
   if (t.empty()) return -1;
-  const uint32_t* slot = Probe(slots_, n_slots_, n_tokens_, HashText(t),
+  const uint32_t* slot = Probe(slots_, n_slots_, n_entries_, hash,
                                [&](uint32_t id) { return text(static_cast<Token>(id)) == t; });
-  return static_cast<Token>(*slot & SlotFormat(n_tokens_).mask) - 1;
+  const uint32_t entry = *slot & SlotFormat(n_entries_).mask;
+  return entry <= n_tokens_ ? static_cast<Token>(entry) - 1 : -1;
 }
 
 Merge Vocabulary::FindMerge(Token left, Token right) const {
+  if (n_merges_ == 0) return {};
   const uint64_t hash = HashPair(static_cast<uint64_t>(left), static_cast<uint64_t>(right));
   const uint32_t* slot = Probe(merge_slots_, n_merge_slots_, n_merges_, hash, [&](uint32_t rank) {
     return merges_[rank].left == left && merges_[rank].right == right;
@@ -306,31 +291,48 @@ Merge Vocabulary::FindMerge(Token left, Token right) const {
   return {rank, merges_[rank].result};
 }
 
-Token Vocabulary::MatchWhole(std::string_view t, size_t pos, bool user_defined,
-                             bool control) const {
+Vocabulary::Whole Vocabulary::MatchWhole(std::string_view t, size_t pos, bool control,
+                                         bool normalized) const {
   const auto& lengths = whole_lengths_[static_cast<uint8_t>(t[pos])];
-  const uint32_t prefix = PrefixBit(t, pos);
-  const bool alone = (lengths[0] & 2) != 0;  // a token of this byte only
-  if (!alone && (whole_prefixes_[prefix / 64] >> prefix % 64 & 1) == 0) return -1;
   for (size_t word = lengths.size(); word-- > 0;) {
     for (uint64_t bits = lengths[word]; bits != 0;) {
       const auto bit = static_cast<size_t>(63 - std::countl_zero(bits));
       bits &= ~(uint64_t{1} << bit);
       const size_t length = 64 * word + bit;
       if (length > t.size() - pos) continue;
-      const Token id = Find(t.substr(pos, length));
-      if (id < 0) continue;
-      const TokenType kind = type(id);
-      if (user_defined && kind == TokenType::kUserDefined) return id;
-      if (control && (kind == TokenType::kControl || kind == TokenType::kUnknown)) return id;
+      const std::string_view part = t.substr(pos, length);
+      const uint32_t* slot = Probe(slots_, n_slots_, n_entries_, HashText(part),
+                                   [&](uint32_t e) { return text(static_cast<Token>(e)) == part; });
+      if (*slot == 0) continue;
+      const uint32_t entry = (*slot & SlotFormat(n_entries_).mask) - 1;
+      if (!IsWhole(entry) || (types_[entry] & kAliased) != 0) continue;
+      const bool user =
+          static_cast<TokenType>(types_[entry] & kTypeMask) == TokenType::kUserDefined;
+      if ((!user && !control) || ((types_[entry] & kNormalized) != 0) != normalized) continue;
+      const Token id = entry < n_tokens_ ? static_cast<Token>(entry) : alias_of_[entry - n_tokens_];
+      return {id, pos, pos + length};
     }
   }
-  return -1;
+  return {};
+}
+
+Vocabulary::Whole Vocabulary::FindWhole(std::string_view t, size_t from, bool control,
+                                        bool normalized) const {
+  for (size_t pos = from; pos < t.size(); ++pos) {
+    // A token of this byte only, or one that begins with these two.
+    const bool alone = (whole_lengths_[static_cast<uint8_t>(t[pos])][0] & 2) != 0;
+    if (!alone && !TestBit(whole_prefixes_.data(), PrefixBit(t, pos))) continue;
+    if (const Whole whole = MatchWhole(t, pos, control, normalized); whole.id >= 0) return whole;
+  }
+  return {};
 }
 
 bool Vocabulary::MayJoin(uint32_t left, uint32_t right) const {
-  const uint32_t bit = JoinBit(left, right);
-  return (joins_[bit / 64] >> bit % 64 & 1) != 0;
+  return TestBit(joins_, JoinBit(left, right));
+}
+
+bool Vocabulary::MayBegin(uint64_t hash) const {
+  return TestBit(prefixes_, hash & prefix_mask_) && TestBit(prefixes_, hash >> 32 & prefix_mask_);
 }
 
 }  // namespace snug

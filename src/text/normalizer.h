@@ -1,0 +1,48 @@
+// What is done to a text before it is cut into words: the steps of tokenizer.json's normalizers,
+// and those of SentencePiece as GGUF metadata describes them.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/charsmap.h"
+#include "text/normal_forms.h"
+
+namespace snug {
+
+struct NormalStep {
+  enum class Kind : uint8_t {
+    kForm,
+    kLowercase,
+    kPrepend,              // `to`, before a text that is not empty
+    kReplace,              // `from` by `to`
+    kReplaceSpaces,        // each run of two or more spaces by `to`
+    kReplaceWhite,         // each run of white space by `to`
+    kStrip,                // white space at the ends: `left`, `right`
+    kStripAccents,         // every mark
+    kBert,                 // clean, spaces around ideographs, accents, lower case, as flagged
+    kCharsmap,             // rule by rule: the longest that fits
+    kCharsmapByCharacter,  // as tokenizer.json's Precompiled: the shortest for a grapheme of up to
+                           // 5 bytes, else for a character
+    kNmt,                  // SentencePiece's rules for white space and controls of nmt_nfkc
+    kByteAlphabet,         // bytes become the characters that byte-level vocabularies write them as
+    kWords,                // llama.cpp's treatment of spaces for unigram models, as flagged
+  };
+  Kind kind = Kind::kForm;
+  NormalForm form = NormalForm::kNfc;
+  std::string from = {}, to = {};
+  bool left = true, right = true;
+  // kBert
+  bool clean = true, ideographs = true, accents = true, lower = true;
+  // kWords: a space before the first word, or after the last; runs of spaces become one. A space is
+  // written as `to`.
+  bool prefix = true, suffix = false, merge = true;
+};
+
+// Applies the steps in their order. `charsmap` is what its steps walk, may be null without one.
+// Returns `text` itself where there is nothing to do, else a view of one of the two buffers.
+std::string_view Normalize(const std::vector<NormalStep>& steps, const Charsmap* charsmap,
+                           std::string_view text, std::string* a, std::string* b);
+
+}  // namespace snug
