@@ -201,7 +201,7 @@ Status GgufVocabulary::CheckBytes(const Vocabulary& v, Token unknown) const {
   return {};
 }
 
-Result<TokenizerSpec> GgufVocabulary::Spec(const Vocabulary& v, const ModelFile*) const {
+Result<TokenizerSpec> GgufVocabulary::Spec(const Vocabulary& v) const {
   TokenizerSpec spec;
   SNUG_TRY(ReadSpecial(v, &spec));
   Token unknown = -1;

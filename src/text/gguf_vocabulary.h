@@ -17,7 +17,7 @@ class GgufVocabulary : public VocabularySource {
   Status Fill(Vocabulary* vocabulary) const override;
   // How the vocabulary, once filled, is used. kBadFile for special ids outside it, and for one that
   // cannot write every text.
-  Result<TokenizerSpec> Spec(const Vocabulary& vocabulary, const ModelFile* metadata) const;
+  Result<TokenizerSpec> Spec(const Vocabulary& vocabulary) const;
 
  private:
   enum class Kind : uint8_t { kByteLevel, kSentencePiece, kUnigram, kWordPiece };

@@ -57,8 +57,9 @@ Error JsonVocabulary::Bad(const std::string& what) const {
                    {{"file", path_}});
 }
 
-Result<JsonVocabulary> JsonVocabulary::Open(const std::string& path) {
+Result<JsonVocabulary> JsonVocabulary::Open(const std::string& path, const ModelFile* metadata) {
   JsonVocabulary v;
+  v.metadata_ = metadata;
   v.path_ = path;
   SNUG_ASSIGN(v.file_, File::Open(path));
   SNUG_TRY(v.Scan());
@@ -402,7 +403,7 @@ Status JsonVocabulary::FillMerges(Vocabulary* v) const {
   return {};
 }
 
-Result<TokenizerSpec> JsonVocabulary::Spec(const Vocabulary& v, const ModelFile* metadata) const {
+Result<TokenizerSpec> JsonVocabulary::Spec(const Vocabulary& v) const {
   TokenizerSpec spec = spec_;
   Token unknown = -1;
   if (unknown_) {
@@ -428,14 +429,13 @@ Result<TokenizerSpec> JsonVocabulary::Spec(const Vocabulary& v, const ModelFile*
   }
   if (!spec.before.empty()) spec.bos = spec.before.front();
   if (!spec.after.empty()) spec.eos = spec.after.back();
-  if (metadata != nullptr) SNUG_TRY(ReadSpecial(v, *metadata, &spec));
+  if (metadata_ != nullptr) SNUG_TRY(ReadSpecial(v, &spec));
   return spec;
 }
 
-Status JsonVocabulary::ReadSpecial(const Vocabulary& v, const ModelFile& metadata,
-                                   TokenizerSpec* spec) const {
+Status JsonVocabulary::ReadSpecial(const Vocabulary& v, TokenizerSpec* spec) const {
   const auto read = [&](const char* key, Token* id) -> Status {
-    const auto value = metadata.GetInt(key);
+    const auto value = metadata_->GetInt(key);
     if (!value || *value == -1) return {};
     // Configurations name tokens beyond the vocabulary, which models never produce.
     if (*value >= 0 && *value < static_cast<int64_t>(v.size())) *id = static_cast<Token>(*value);
@@ -446,7 +446,7 @@ Status JsonVocabulary::ReadSpecial(const Vocabulary& v, const ModelFile& metadat
   SNUG_TRY(read("tokenizer.ggml.eos_token_id", &spec->eos));
   const auto flag = [&](const char* key, Token id, Token in_template, std::vector<Token>* around,
                         bool front) {
-    const auto wanted = metadata.GetBool(key);
+    const auto wanted = metadata_->GetBool(key);
     if (!wanted || id < 0) return;
     const auto at = std::find(around->begin(), around->end(), id);
     if (!*wanted && at != around->end() && id == in_template) around->erase(at);
@@ -455,12 +455,12 @@ Status JsonVocabulary::ReadSpecial(const Vocabulary& v, const ModelFile& metadat
   flag("tokenizer.ggml.add_bos_token", spec->bos, template_bos, &spec->before, true);
   flag("tokenizer.ggml.add_eos_token", spec->eos, template_eos, &spec->after, false);
   constexpr char kEnds[] = "tokenizer.ggml.eog_token_ids";
-  const GgufArray* ends = metadata.GetArray(kEnds);
+  const GgufArray* ends = metadata_->GetArray(kEnds);
   if (ends == nullptr || ends->count == 0 || ends->count > 4096 ||
       ends->element == GgufType::kString || ends->element == GgufType::kArray)
     return {};
   spec->ends.resize(ends->count);
-  SNUG_TRY(metadata.ReadArray(kEnds, spec->ends.data()));
+  SNUG_TRY(metadata_->ReadArray(kEnds, spec->ends.data()));
   spec->ends.erase(std::remove_if(spec->ends.begin(), spec->ends.end(),
                                   [&](Token id) { return !v.Contains(id); }),
                    spec->ends.end());

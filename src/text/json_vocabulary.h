@@ -20,13 +20,15 @@ class JsonVocabulary : public VocabularySource {
   // Reads all but the vocabulary, whose sizes it takes. kBadFile for JSON that is malformed, for
   // tables that are missing or disagree, and for what is not supported, naming it. Takes up to 1
   // MiB of heap while it lasts.
-  static Result<JsonVocabulary> Open(const std::string& path);
+  // Ids and flags of special tokens come from `metadata` where it has them
+  // (tokenizer.ggml.bos_token_id, ...), else from the post_processor's template; it may be null,
+  // and must outlive the vocabulary.
+  static Result<JsonVocabulary> Open(const std::string& path, const ModelFile* metadata);
 
   const VocabularyShape& shape() const override { return shape_; }
   Status Fill(Vocabulary* vocabulary) const override;
-  // How the vocabulary, once filled, is used. Ids and flags of special tokens come from `metadata`
-  // where it has them (tokenizer.ggml.bos_token_id, ...), else from the post_processor's template.
-  Result<TokenizerSpec> Spec(const Vocabulary& vocabulary, const ModelFile* metadata) const;
+  // How the vocabulary, once filled, is used.
+  Result<TokenizerSpec> Spec(const Vocabulary& vocabulary) const;
 
  private:
   struct Added {
@@ -51,10 +53,10 @@ class JsonVocabulary : public VocabularySource {
   Status FillAdded(Vocabulary* vocabulary) const;
   Status FillMerges(Vocabulary* vocabulary) const;
   Status FillCharsmap(Vocabulary* vocabulary) const;
-  Status ReadSpecial(const Vocabulary& vocabulary, const ModelFile& metadata,
-                     TokenizerSpec* spec) const;
+  Status ReadSpecial(const Vocabulary& vocabulary, TokenizerSpec* spec) const;
 
   std::string path_;
+  const ModelFile* metadata_ = nullptr;
   File file_;
   VocabularyShape shape_;
   // Of the file: where its large values begin.

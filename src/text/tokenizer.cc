@@ -10,10 +10,9 @@ namespace snug {
 namespace {
 
 template <class Source>
-Result<std::unique_ptr<Tokenizer>> LoadFrom(const Source& source, const ModelFile* metadata,
-                                            Ledger& ledger) {
+Result<std::unique_ptr<Tokenizer>> LoadFrom(const Source& source, Ledger& ledger) {
   SNUG_ASSIGN(Vocabulary vocabulary, Vocabulary::Load(source, ledger));
-  SNUG_ASSIGN(TokenizerSpec spec, source.Spec(vocabulary, metadata));
+  SNUG_ASSIGN(TokenizerSpec spec, source.Spec(vocabulary));
   return std::unique_ptr<Tokenizer>(
       std::make_unique<TextTokenizer>(std::move(vocabulary), std::move(spec)));
 }
@@ -28,21 +27,21 @@ Result<uint64_t> Tokenizer::PlannedBytes(const ModelFile& file) {
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const ModelFile& file, Ledger& ledger) {
   if (file.tokenizer_json()) {
-    SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(*file.tokenizer_json()));
-    return LoadFrom(source, &file, ledger);
+    SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(*file.tokenizer_json(), &file));
+    return LoadFrom(source, ledger);
   }
   SNUG_ASSIGN(const GgufVocabulary source, GgufVocabulary::Open(file));
-  return LoadFrom(source, &file, ledger);
+  return LoadFrom(source, ledger);
 }
 
 Result<uint64_t> Tokenizer::PlannedBytesJson(const std::string& path) {
-  SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(path));
+  SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(path, nullptr));
   return Vocabulary::PlannedBytes(source.shape());
 }
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::LoadJson(const std::string& path, Ledger& ledger) {
-  SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(path));
-  return LoadFrom(source, nullptr, ledger);
+  SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(path, nullptr));
+  return LoadFrom(source, ledger);
 }
 
 bool Tokenizer::IsEndOfGeneration(Token token) const {
