@@ -1,11 +1,12 @@
 // Chat templates: any bytes are a template, and its rendering ends within the limits. The first
 // line may be the input's JSON.
+#include "text/chat_template.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 #include "base/json.h"
-#include "text/chat_template.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);

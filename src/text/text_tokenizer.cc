@@ -160,7 +160,7 @@ void TextTokenizer::Decode(Token token, bool special, std::string* out) const {
   if (!vocab_.Contains(token)) return;
   const TokenType type = vocab_.type(token);
   if (!special && (IsControl(token) || type == TokenType::kUnused)) return;
-  std::string_view text = vocab_.text(token);
+  std::string_view text = vocab_.FoundText(token);
   const DecodeSpec& d = spec_.decode;
   const bool plain = type == TokenType::kNormal || type == TokenType::kUnused;
   if (d.words) {

@@ -182,6 +182,15 @@ bool Vocabulary::AddAlias(Token id, std::string_view text) {
   return true;
 }
 
+std::string_view Vocabulary::FoundText(Token id) const {
+  if ((types_[id] & kAliased) != 0) {
+    const Token* const end = alias_of_ + n_aliases_;
+    if (const Token* a = std::find(alias_of_, end, id); a != end)
+      return text(static_cast<Token>(n_tokens_ + (a - alias_of_)));
+  }
+  return text(id);
+}
+
 bool Vocabulary::PutText(uint32_t entry, std::string_view t) {
   if (t.size() > kMaxText || t.size() > blob_bytes_ - blob_used_ || longest_probe_ > kLongestProbe)
     return false;

@@ -81,6 +81,8 @@ class Vocabulary {
 
   uint32_t size() const { return n_tokens_; }
   bool Contains(Token id) const { return id >= 0 && static_cast<uint32_t>(id) < n_tokens_; }
+  // The text that a token was found by: its alias where it has one, else its own.
+  std::string_view FoundText(Token id) const;
   // The following take an id that the vocabulary contains.
   std::string_view text(Token id) const { return {blob_ + offsets_[id], lengths_[id]}; }
   TokenType type(Token id) const { return static_cast<TokenType>(types_[id] & kTypeMask); }

@@ -90,8 +90,8 @@ TEST_F(Broken, TheSmallestLoads) {
 TEST_F(Broken, FilesAreRefusedWithTheReason) {
   EXPECT_THAT(Load(""), HasSubstr("'{' expected"));
   EXPECT_THAT(Load("{}"), HasSubstr("no model.vocab"));
-  EXPECT_THAT(Load(Model(R"("vocab":{"a":0)")), HasSubstr("'}' expected"));
-  EXPECT_THAT(Load(Model(R"("vocab":{"a":0}) x")), HasSubstr("',' expected"));
+  EXPECT_THAT(Load(Model(R"("vocab":{"a":0)")), HasSubstr("',' expected"));
+  EXPECT_THAT(Load(Model(R"("vocab":{"a":0} x)")), HasSubstr("',' expected"));
   EXPECT_THAT(Load(R"({"model":{"vocab":{"a":0}}} x)"), HasSubstr("more after the end"));
   EXPECT_THAT(Load(Model(R"("vocab":{"a":0,"a":1},"merges":[])")), HasSubstr("another has"));
   EXPECT_THAT(Load(Model(R"("vocab":{"a":0,"b":0},"merges":[])")), HasSubstr("another has"));

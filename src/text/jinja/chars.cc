@@ -125,8 +125,7 @@ std::string ToCase(std::string_view s, Case to) {
 }
 
 bool IsWordChar(uint32_t c) {
-  const CharClass k = ClassOf(c);
-  return c == '_' || k == CharClass::kLetter || k == CharClass::kNumber;
+  return c == '_' || (CharTable::Get()[c] & (kIsLetter | kIsNumber)) != 0;
 }
 
 bool IsPrintable(uint32_t c) {

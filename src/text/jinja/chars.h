@@ -39,6 +39,9 @@ struct CaseRun {
   uint32_t first, last, step;
   int32_t delta;
 };
+struct UnicodeRange {
+  uint32_t first, last;
+};
 struct CaseText {
   uint32_t c;
   const char* text;

@@ -467,9 +467,9 @@ Result<Value> AllChars(Runtime& rt, const Value& self, const Args& args, bool of
   return Value::Bool(true);
 }
 
-bool IsNumberChar(uint32_t c) { return ClassOf(c) == CharClass::kNumber; }
+bool IsNumberChar(uint32_t c) { return (CharTable::Get()[c] & kIsNumber) != 0; }
 bool IsAlphanumeric(uint32_t c) { return c != '_' && IsWordChar(c); }
-bool IsLetterChar(uint32_t c) { return ClassOf(c) == CharClass::kLetter; }
+bool IsLetterChar(uint32_t c) { return (CharTable::Get()[c] & kIsLetter) != 0; }
 
 template <bool (*kIs)(uint32_t), bool kOfEmpty = false>
 Result<Value> Is(Runtime& rt, const Value& self, const Args& args) {
