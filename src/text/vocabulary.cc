@@ -184,9 +184,9 @@ bool Vocabulary::AddAlias(Token id, std::string_view text) {
 
 std::string_view Vocabulary::FoundText(Token id) const {
   if ((types_[id] & kAliased) != 0) {
-    const Token* const end = alias_of_ + n_aliases_;
-    if (const Token* a = std::find(alias_of_, end, id); a != end)
-      return text(static_cast<Token>(n_tokens_ + (a - alias_of_)));
+    for (uint32_t i = 0; i < n_aliases_; ++i) {
+      if (alias_of_[i] == id) return text(static_cast<Token>(n_tokens_ + i));
+    }
   }
   return text(id);
 }
