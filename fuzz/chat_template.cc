@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
@@ -32,6 +33,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   limits.output_bytes = 1 << 20;
   limits.memory_bytes = 8 << 20;
   const auto t = snug::ChatTemplate::Parse(text, limits);
-  if (t.ok()) (void)t->Render(input).ok();
+  if (!t.ok()) {
+    FUZZ_CHECK(t.error().code == snug::Code::kBadInput);
+    return 0;
+  }
+  const auto rendered = t->Render(input);
+  if (rendered.ok()) {
+    FUZZ_CHECK(rendered->size() <= limits.output_bytes);
+  } else {
+    FUZZ_CHECK(rendered.error().code == snug::Code::kBadInput);
+  }
   return 0;
 }

@@ -3,6 +3,7 @@
 matter. Usage: fuzz_corpus.py FOLDER"""
 import json
 import random
+import re
 import struct
 import sys
 from pathlib import Path
@@ -107,7 +108,14 @@ TEXTS = ["The caf\u00e9's the 12,345th\n\n  <|im_end|><tag> don't", "\u2581\u00e
          " " * 40 + "x", "\x00\x01"]
 
 
+def snippets():
+    path = Path(__file__).parent / "data" / "jinja_snippets.json"
+    return [c["template"] for c in json.loads(path.read_text(encoding="utf-8"))["cases"]]
+
+
 def seeds():
+    for i, template in enumerate(snippets()):
+        yield "chat_template", str(i), template.encode()
     for arch, vocabulary in MODELS.items():
         yield "gguf", arch, model(arch, vocabulary())
         yield "engine", arch, model(arch, vocabulary())
@@ -129,7 +137,8 @@ def words():
         keys |= {arch, f"{arch}.rope.dimension_count", f"{arch}.rope.scaling.attn_factor"}
         keys |= {k for k in model_keys(arch, vocabulary())}
     keys |= {"rope_freqs.weight", "output.weight", "linear", "none", "yarn", "general.alignment"}
-    return {"gguf": keys, "engine": keys,
+    jinja = set(re.findall(r"[a-z_]{2,}|[{}%#*/|~-]{2,}", " ".join(snippets())))
+    return {"gguf": keys, "chat_template": jinja, "engine": keys,
             "safetensors": {"dtype", "shape", "data_offsets", "__metadata__", "F32", "BF16", "F8_E4M3"},
             "tokenizer": {"<|im_end|>", "<tag>", "<s>", "the", "'re", "\u2581"}}
 

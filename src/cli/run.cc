@@ -70,26 +70,21 @@ void PrintSettings(const RunArgs& a, const Engine& engine) {
 }
 
 // The prompt as a user's message, in the words of the model's own template.
-Result<std::string> ChatPrompt(const RunArgs& a, const std::string& prompt, uint64_t budget) {
+Result<std::string> ChatPrompt(const RunArgs& a, std::string prompt, uint64_t budget) {
   SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(a.engine.model));
   SNUG_ASSIGN(const ModelTemplate model, ReadModelTemplate(*file, false));
-  // It runs before the engine takes the budget, and lets go of all it held.
   TemplateLimits limits;
-  limits.memory_bytes = std::min(limits.memory_bytes, budget / 4);
+  limits.memory_bytes = std::min(limits.memory_bytes, budget / kPromptShare);
   SNUG_ASSIGN(const ChatTemplate chat_template, ChatTemplate::Parse(model.source, limits));
   Json messages = Json::array();
   if (!a.system.empty()) messages.push_back({{"role", "system"}, {"content", a.system}});
-  messages.push_back({{"role", "user"}, {"content", prompt}});
+  messages.push_back({{"role", "user"}, {"content", std::move(prompt)}});
   Json input = {{"messages", std::move(messages)}};
   AddTokenTexts(model, &input);
   return chat_template.Render(input);
 }
 
 Result<int> Run(RunArgs& a) {
-  if (!a.system.empty() && !a.chat) {
-    return MakeError(Code::kUsage, "--system needs --chat",
-                     "without a template there are no messages, only text");
-  }
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_TRY(a.generate.sampling.Validate());
   if (a.predict && *a.predict < 1 && *a.predict != kFill) {
@@ -104,7 +99,7 @@ Result<int> Run(RunArgs& a) {
   if (options.lookup) options.logit_rows = 1 + kDraft;
   const auto start = std::chrono::steady_clock::now();
   if (a.chat) {
-    SNUG_ASSIGN(text, ChatPrompt(a, text, options.budget.bytes));
+    SNUG_ASSIGN(text, ChatPrompt(a, std::move(text), options.budget.bytes));
   }
   std::vector<Token> prompt;
   options.before_weights = [&](const Engine& engine) -> Status {
@@ -195,9 +190,10 @@ void AddRun(CLI::App& app, int* exit_code) {
   run->add_option("-f,--file", a->file,
                   "read the prompt from a file (- or nothing: standard input)")
       ->excludes(run->get_option("--prompt"));
-  run->add_flag("--chat", a->chat,
-                "the prompt is a user's message, which the model's chat template wraps");
-  run->add_option("--system", a->system, "with --chat: a message of the system before it");
+  CLI::Option* chat = run->add_flag(
+      "--chat", a->chat, "the prompt is a user's message, which the model's chat template wraps");
+  run->add_option("--system", a->system, "with --chat: a message of the system before it")
+      ->needs(chat);
   run->add_option("-n,--predict,--n-predict", a->predict,
                   "tokens to generate at most (-1: what the context leaves; not given: those, but "
                   "at most 128)");

@@ -66,14 +66,12 @@ Result<std::string> ChatTemplate::Render(const nlohmann::ordered_json& input) co
   if (!input.is_object()) {
     return MakeError(Code::kBadInput, "a chat template's input is an object of names");
   }
-  nlohmann::ordered_json names = input;
   SNUG_ASSIGN(const std::tm now, LocalTime(input));
-  names.erase("now");
-  names.emplace("add_generation_prompt", true);
   jinja::Runtime runtime(impl_->limits);
   runtime.now = now;
   jinja::Interpreter interpreter(*impl_->ast, runtime);
-  Result<std::string> out = interpreter.Run(names);
+  interpreter.Define("add_generation_prompt", jinja::Value::Bool(true));
+  Result<std::string> out = interpreter.Run(input);
   if (!out.ok()) return InTemplate(std::move(out).error());
   return out;
 }

@@ -14,7 +14,7 @@ std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
 
 TEST(Cli, EveryVerbHasHelp) {
   for (const char* verb :
-       {"run", "plan", "inspect", "tokenize", "eval", "bench", "doctor", "repro"}) {
+       {"run", "plan", "inspect", "template", "tokenize", "eval", "bench", "doctor", "repro"}) {
     const Outcome o = Snug(std::vector<std::string>{verb, "--help"});
     EXPECT_EQ(o.code, 0) << verb;
     EXPECT_FALSE(o.out.empty()) << verb;

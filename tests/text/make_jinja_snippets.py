@@ -167,6 +167,11 @@ line" }}
 {% generation %}gen {{ n }}{% set g = 1 %}{% endgeneration %}{{ g is defined }}
 {% set messages = messages[1:] %}{{ messages|length }}{% for m in messages %}{% set messages = [] %}{% endfor %}{{ messages|length }}
 {% set range = 5 %}{{ range }} {% set true2 = true %}{{ true2 }}
+{% for x in [1] %}{{ n is defined }}{% endfor %}{% set n = 1 %}{{ n }}
+{% macro f() %}{{ n }}|{{ s is defined }}{% endmacro %}{{ f() }}{% set n = 1 %}{{ f() }}
+{% for x in [1, 2] %}{% for y in [1] %}{{ n is defined }}{% endfor %}{% set n = 5 %}{% for y in [1] %}{{ n }}{% endfor %}{% endfor %}{{ n }}
+{% for x in [1] %}{{ n }}{% endfor %}{% if t %}{% set n = 9 %}{% endif %}{{ n }} {% for x in [1] %}{{ s }}{% endfor %}{% set s = s ~ '!' %}{{ s }}
+{% set f %}{{ l is defined }}{% endset %}{{ f }}{% set l = 1 %} {% with %}{% for q in [1] %}{{ d is defined }}{% endfor %}{% set d = 2 %}{{ d }}{% endwith %}
 {% set true = 1 %}
 {% set a.b.c = 1 %}
 {% set 5 = 1 %}
@@ -207,6 +212,7 @@ line" }}
 {{ 'abc' is lower }} {{ 'ABC' is upper }} {{ 'Abc' is lower }} {{ '1' is lower }} {{ 'a1' is lower }} {{ 'é' is lower }} {{ 'É' is upper }}
 {{ 1 is eq 1 }} {{ 1 is equalto 2 }} {{ 1 is ne 2 }} {{ 1 is lt 2 }} {{ 1 is lessthan 0 }} {{ 1 is gt 0 }} {{ 1 is greaterthan 3 }} {{ 1 is ge 1 }} {{ 1 is le 0 }} {{ 1 is sameas 1 }} {{ l is sameas l }} {{ true is sameas true }} {{ none is sameas none }} {{ 1 is sameas true }}
 {{ 'a' is in 'abc' }} {{ 1 is in [2] }} {{ 1 is not in [2] }} {{ range is callable }} {{ s is callable }} {{ 'x'|safe is escaped }} {{ 'x' is escaped }} {{ 'upper' is filter }} {{ 'nope' is filter }} {{ 'odd' is test }}
+{{ missing is callable }} {{ ('%s' % missing) ~ ('x' % missing) ~ ('x' % range(3)) }}
 {{ s is nope }}
 {% if false %}{{ s is nope }}{% endif %}ok
 {{ s|nope }}

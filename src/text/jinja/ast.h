@@ -152,7 +152,13 @@ struct Statement : Node {
   explicit Statement(Type t) : type(t) {}
   const Type type;
 };
-using Body = std::vector<Statement*>;
+
+struct Body {
+  std::vector<Statement*> statements;
+  // Where the body has a scope of its own: names that it sets before it reads them itself. jinja2
+  // leaves them undefined until then, also for the blocks within, whatever the input says of them.
+  std::vector<uint32_t> unset;
+};
 
 // Text and expressions to print.
 struct Output : Statement {

@@ -143,9 +143,10 @@ class PercentFormatter {
       if (out_.full()) return rt_.TooLarge();
       if (!rt_.Spend()) return rt_.Exhausted();
     }
-    const bool left_over = single_ != nullptr
-                               ? !used_ && !values_.is(Kind::kDict) && !values_.is(Kind::kList)
-                               : next_ < values_.items().size();
+    // What Python can index may be left over: it might have been asked for by keys.
+    const bool indexed = values_.is(Kind::kDict) || values_.is(Kind::kList) ||
+                         values_.is(Kind::kRange) || !values_.defined();
+    const bool left_over = single_ != nullptr ? !used_ && !indexed : next_ < values_.items().size();
     if (left_over) return Fail("not all arguments were converted during string formatting");
     return out_.Finish(markup_);
   }

@@ -197,15 +197,21 @@ Result<Value> Interpreter::FromJson(const nlohmann::ordered_json& json, uint32_t
   }
 }
 
+void Interpreter::Define(const std::string& name, const Value& value) {
+  const auto id = ast_.ids.find(name);
+  if (id != ast_.ids.end()) root_->Set(rt_, id->second, value);
+}
+
 Result<std::string> Interpreter::Run(const nlohmann::ordered_json& input) {
   for (const auto& [name, json] : input.items()) {
     const auto id = ast_.ids.find(name);
-    if (id == ast_.ids.end()) continue;
+    if (id == ast_.ids.end() || name == "now") continue;
     SNUG_ASSIGN(Value v, FromJson(json, 1));
     root_->Set(rt_, id->second, std::move(v));
   }
   std::string out;
   out_ = &out;
+  Unset(ast_.body);
   SNUG_TRY(Exec(ast_.body));
   return out;
 }
@@ -245,7 +251,7 @@ Status Interpreter::Assign(const Target& target, const Value& value) {
 }
 
 Result<Flow> Interpreter::Exec(const Body& body) {
-  for (const Statement* statement : body) {
+  for (const Statement* statement : body.statements) {
     const Runtime::Nest nest(rt_);
     Result<Flow> flow = nest.too_deep() ? Result<Flow>(rt_.TooDeep())
                         : rt_.Spend()   ? ExecOne(*statement)
@@ -345,6 +351,7 @@ Result<Flow> Interpreter::ExecFor(const For& node, const Value& items, int64_t d
       scope = NewScope(scope_);
     }
     const InScope in(*this, scope);
+    Unset(node.body);
     scope_->Set(rt_, kLoopId, loop_value);
     SNUG_TRY(Assign(*node.target, item));
     SNUG_ASSIGN(const Flow flow, Exec(node.body));
@@ -352,7 +359,8 @@ Result<Flow> Interpreter::ExecFor(const For& node, const Value& items, int64_t d
     whole_round = whole_round || flow == Flow::kNext;
   }
   // As in jinja2, a round that was left early does not count.
-  if (!whole_round && !node.otherwise.empty()) return ExecInScope(node.otherwise, scope_);
+  if (!whole_round && !node.otherwise.statements.empty())
+    return ExecInScope(node.otherwise, scope_);
   return Flow::kNext;
 }
 
@@ -371,8 +379,15 @@ Result<Value> Interpreter::Recurse(const For& loop, const Value& items, const Re
   return capture.Text();
 }
 
+void Interpreter::Unset(const Body& body) {
+  for (const uint32_t id : body.unset) {
+    scope_->Set(rt_, id, rt_.NewUndefined(fmt::format("'{}' is undefined", ast_.names[id])));
+  }
+}
+
 Result<Flow> Interpreter::ExecInScope(const Body& body, const Ref<Scope>& parent) {
   const InScope in(*this, NewScope(parent));
+  Unset(body);
   return Exec(body);
 }
 
@@ -415,6 +430,7 @@ Result<Flow> Interpreter::ExecWith(const With& with) {
     values.push_back(std::move(v));
   }
   const InScope in(*this, NewScope(scope_));
+  Unset(with.body);
   for (size_t i = 0; i < values.size(); ++i) SNUG_TRY(Assign(*with.values[i].first, values[i]));
   return Exec(with.body);
 }
@@ -464,6 +480,7 @@ Result<Value> Interpreter::CallMacro(const Signature& signature, const Ref<Scope
     return Fail(fmt::format("macro '{}' takes at most {} arguments", signature.name, n));
   }
   const InScope in(*this, NewScope(closure));
+  Unset(signature.body);
   if (varargs) {
     scope_->Set(rt_, kVarargsId,
                 rt_.NewTuple({args.positional.begin() + static_cast<ptrdiff_t>(by_position),

@@ -31,7 +31,9 @@ enum class Flow : uint8_t { kNext, kBreak, kContinue };
 class Interpreter {
  public:
   Interpreter(const Ast& ast, Runtime& rt);
-  // `input`: the object of global names.
+  // Gives a global name a value that `input` may replace.
+  void Define(const std::string& name, const Value& value);
+  // `input`: the object of global names, of which "now" is none.
   Result<std::string> Run(const nlohmann::ordered_json& input);
 
   // For macros and loops as values.
@@ -65,6 +67,8 @@ class Interpreter {
   Result<Flow> ExecFilterBlock(const BlockStatement& block);
   Result<Flow> ExecWith(const With& with);
   Result<Flow> ExecCallBlock(const CallBlock& block);
+  // Makes undefined what the scope's body will set.
+  void Unset(const Body& body);
   Result<Flow> ExecInScope(const Body& body, const Ref<Scope>& parent);
   Value NewMacro(const Signature& signature);
   // The text of a body, through the block's filter if it has one; the flow where it was left.

@@ -375,7 +375,7 @@ Result<Value> Arithmetic(Runtime& rt, Operator op, const Value& a, const Value& 
       if (repeatable(b) && a.is_integral()) return Repeat(rt, b, a.integer());
       break;
     case Operator::kMod:
-      if (a.is(Kind::kString) && b.defined()) return FormatPercent(rt, a, b);
+      if (a.is(Kind::kString)) return FormatPercent(rt, a, b);
       break;
     default:
       break;

@@ -45,7 +45,9 @@ Result<std::unique_ptr<Ast>> Parse(std::string_view source, const TemplateLimits
 }
 
 Status Parser::Run() {
+  NewFrame(&ast_.body);
   SNUG_ASSIGN(ast_.body, Statements({}));
+  FindUnset();
   return {};
 }
 
@@ -114,13 +116,13 @@ Result<Body> Parser::Statements(Ends ends) {
         if (IsName(end)) return body;
       }
       SNUG_ASSIGN(Statement * statement, ParseStatement());
-      body.push_back(statement);
+      body.statements.push_back(statement);
       SNUG_TRY(ExpectBlockEnd());
       continue;
     }
     if (output == nullptr) {
       output = New<Output>(token().at);
-      body.push_back(output);
+      body.statements.push_back(output);
     }
     if (token().type == TokenType::kData) {
       output->pieces.push_back({std::string(Take().text), nullptr});
@@ -196,19 +198,22 @@ Result<Statement*> Parser::ParseFor() {
   SNUG_ASSIGN(node->target, ParseTarget(false, "in"));
   if (!SkipName("in")) return Unexpected("'in'");
   SNUG_ASSIGN(node->over, ParseTuple(false, "recursive", false));
-  const Within soft(&soft_, false);
   if (SkipName("if")) {
+    const InFrame frame(*this, nullptr);
+    Assigned(*node->target, true);
     SNUG_ASSIGN(node->condition, ParseExpression());
   }
   node->recursive = SkipName("recursive");
   SkipOperator(":");
   SNUG_TRY(ExpectBlockEnd());
-  // A recursive loop's body is a function of its own, yet its own loop is around it.
-  ++loops_;
-  Result<Body> body = Statements({"else", "endfor"});
-  --loops_;
-  SNUG_ASSIGN(node->body, std::move(body));
+  {
+    const InFrame frame(*this, &node->body);
+    const Within loops(&loops_, loops_ + 1);
+    Assigned(*node->target, true);
+    SNUG_ASSIGN(node->body, Statements({"else", "endfor"}));
+  }
   if (Take().text == "endfor") return node;
+  const InFrame frame(*this, &node->otherwise);
   SNUG_ASSIGN(node->otherwise, BodyUntil("endfor"));
   return node;
 }
@@ -220,14 +225,16 @@ Result<Statement*> Parser::ParseSet() {
     Set* node = New<Set>(at);
     node->target = target;
     SNUG_ASSIGN(node->value, ParseTuple(true, "", false));
+    Assigned(*target, false);
     return node;
   }
   auto* node = New<BlockStatement>(at, Statement::Type::kSetBlock);
   node->target = target;
+  Assigned(*target, false);
   while (SkipOperator("|")) {
     SNUG_ASSIGN(node->filter, ParseFilter(node->filter));
   }
-  const Within soft(&soft_, false);
+  const InFrame frame(*this, &node->body);
   SNUG_ASSIGN(node->body, BodyUntil("endset"));
   return node;
 }
@@ -241,7 +248,8 @@ Result<Statement*> Parser::ParseWith() {
     SNUG_ASSIGN(Expr * value, ParseExpression());
     node->values.emplace_back(target, value);
   }
-  const Within soft(&soft_, false);
+  const InFrame frame(*this, &node->body);
+  for (const auto& [target, value] : node->values) Assigned(*target, true);
   SNUG_ASSIGN(node->body, BodyUntil("endwith"));
   return node;
 }
@@ -258,6 +266,7 @@ Status Parser::ParseSignature(Signature* signature) {
     if (!signature->parameters.empty()) SNUG_TRY(ExpectOperator(","));
     Signature::Parameter parameter;
     SNUG_ASSIGN(parameter.id, ParseAssignedName());
+    Read(parameter.id);
     if (SkipOperator("=")) {
       SNUG_ASSIGN(parameter.fallback, ParseExpression());
     } else if (!signature->parameters.empty() && signature->parameters.back().fallback != nullptr) {
@@ -273,7 +282,6 @@ Status Parser::ParseSignature(Signature* signature) {
 }
 
 Status Parser::ParseMacroBody(Signature* signature, std::string_view end) {
-  const Within soft(&soft_, false);
   const Within loops(&loops_, 0);
   macros_.push_back(signature);
   Result<Body> body = BodyUntil(end);
@@ -286,6 +294,8 @@ Result<Statement*> Parser::ParseMacro() {
   Macro* node = New<Macro>(Take().at);
   node->signature.name = std::string(token().text);
   SNUG_ASSIGN(node->id, ParseAssignedName());
+  frames_[frame_].set_first.emplace(node->id, !soft_);
+  const InFrame frame(*this, &node->signature.body);
   SNUG_TRY(ParseSignature(&node->signature));
   SNUG_TRY(ParseMacroBody(&node->signature, "endmacro"));
   return node;
@@ -294,11 +304,16 @@ Result<Statement*> Parser::ParseMacro() {
 Result<Statement*> Parser::ParseCallBlock() {
   CallBlock* node = New<CallBlock>(Take().at);
   node->signature.name = "caller";
-  if (IsOperator("(")) SNUG_TRY(ParseSignature(&node->signature));
+  const size_t own_frame = NewFrame(&node->signature.body);
+  if (IsOperator("(")) {
+    const InFrame frame(*this, own_frame);
+    SNUG_TRY(ParseSignature(&node->signature));
+  }
   const uint32_t at = token().at;
   SNUG_ASSIGN(Expr * call, ParseExpression());
   if (call->type != Expr::Type::kCall) return Wrong("expected a call", at);
   node->call = static_cast<Call*>(call);
+  const InFrame frame(*this, own_frame);
   SNUG_TRY(ParseMacroBody(&node->signature, "endcall"));
   return node;
 }
@@ -308,7 +323,7 @@ Result<Statement*> Parser::ParseFilterBlock() {
   do {
     SNUG_ASSIGN(node->filter, ParseFilter(node->filter));
   } while (SkipOperator("|"));
-  const Within soft(&soft_, false);
+  const InFrame frame(*this, &node->body);
   SNUG_ASSIGN(node->body, BodyUntil("endfilter"));
   return node;
 }
@@ -325,7 +340,7 @@ Result<Statement*> Parser::ParseNamedBlock() {
   blocks_.emplace_back(name);
   SkipName("scoped");
   SkipName("required");
-  const Within soft(&soft_, false);
+  const InFrame frame(*this, &node->body, true);
   const Within loops(&loops_, 0);
   SNUG_ASSIGN(node->body, BodyUntil("endblock"));
   SkipName(name);
@@ -344,7 +359,7 @@ Result<Statement*> Parser::ParsePrint() {
 
 Result<Statement*> Parser::ParseScope(std::string_view end) {
   auto* node = New<BlockStatement>(Take().at, Statement::Type::kScope);
-  const Within soft(&soft_, false);
+  const InFrame frame(*this, &node->body);
   const Within loops(&loops_, 0);
   SNUG_ASSIGN(node->body, BodyUntil(end));
   return node;
@@ -355,7 +370,7 @@ Result<Statement*> Parser::ParseAutoescape() {
   if (!SkipName("false") && !SkipName("False")) {
     return Wrong("autoescape can only be false: chat templates are not HTML");
   }
-  const Within soft(&soft_, false);
+  const InFrame frame(*this, &node->body);
   SNUG_ASSIGN(node->body, BodyUntil("endautoescape"));
   return node;
 }

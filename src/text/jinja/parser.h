@@ -1,6 +1,9 @@
 // Parses a template: a recursive descent over the tokens, as deep as the limits allow.
 #pragma once
 
+#include <unordered_map>
+#include <utility>
+
 #include "text/chat_template.h"
 #include "text/jinja/ast.h"
 #include "text/jinja/lexer.h"
@@ -57,6 +60,39 @@ class Parser {
     Parser& p_;
   };
   Error TooDeep() const;
+
+  // ---- names by scope, as jinja2 finds them before it runs a template (parser_scope.cc)
+  struct Frame {
+    int64_t parent = -1;
+    Body* body = nullptr;
+    std::unordered_map<uint32_t, bool> set_first;  // names met; whether the first time was a set
+  };
+  // A scope within the current one, or on its own, for the names of `body` (or of no body).
+  size_t NewFrame(Body* body, bool isolated = false);
+  void Read(uint32_t id) { frames_[frame_].set_first.emplace(id, false); }
+  void Assigned(const Target& target, bool parameter);
+  // Notes which names each scope leaves undefined; at the end.
+  void FindUnset();
+
+  // Parses within a frame while it lives.
+  class InFrame {
+   public:
+    InFrame(Parser& p, size_t frame)
+        : p_(p), frame_(std::exchange(p.frame_, frame)), soft_(std::exchange(p.soft_, false)) {}
+    InFrame(Parser& p, Body* body, bool isolated = false)
+        : InFrame(p, p.NewFrame(body, isolated)) {}
+    ~InFrame() {
+      p_.frame_ = frame_;
+      p_.soft_ = soft_;
+    }
+    InFrame(const InFrame&) = delete;
+    InFrame& operator=(const InFrame&) = delete;
+
+   private:
+    Parser& p_;
+    const size_t frame_;
+    const bool soft_;
+  };
 
   // ---- statements (parser.cc)
   using Ends = std::initializer_list<std::string_view>;
@@ -122,6 +158,8 @@ class Parser {
   uint32_t depth_ = 0;
   int loops_ = 0;      // around the place, within the same macro
   bool soft_ = false;  // within a branch, where an unknown filter is an error only when reached
+  std::vector<Frame> frames_;
+  size_t frame_ = 0;                 // the current one
   std::vector<Signature*> macros_;   // around the place
   std::vector<std::string> blocks_;  // named so far
 };

@@ -260,6 +260,7 @@ Result<Expr*> Parser::ParseName() {
   }
   Name* node = New<Name>(name.at);
   node->id = ast_.IdOf(name.text);
+  Read(node->id);
   return node;
 }
 

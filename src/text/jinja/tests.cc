@@ -27,7 +27,9 @@ bool IsNumber(const Value& v) { return v.is_number(); }
 bool IsString(const Value& v) { return v.is(Kind::kString); }
 bool IsMapping(const Value& v) { return v.is(Kind::kDict); }
 bool IsEscaped(const Value& v) { return v.is(Kind::kString) && v.str().markup; }
-bool IsCallable(const Value& v) { return v.is(Kind::kSpecial) && v.special().callable(); }
+bool IsCallable(const Value& v) {
+  return !v.defined() || (v.is(Kind::kSpecial) && v.special().callable());
+}
 bool IsSequence(const Value& v) { return Length(v).has_value() && !v.is(Kind::kView); }
 
 template <Case kCase>

@@ -20,7 +20,7 @@ class Writer {
     sort_ = p.True(3, false);
     if (p.has(1) && !p[1].is(Kind::kNone)) {
       pretty_ = true;
-      item_separator_ = ",";
+      item_separator_.assign(1, ',');
       if (p[1].is(Kind::kString)) {
         indent_ = std::string(p[1].text());
       } else {
