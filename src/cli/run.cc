@@ -30,6 +30,7 @@ constexpr uint32_t kDefaultPredict = 128;
 constexpr int64_t kFill = -1;  // -n: as many as the context leaves
 // The share of the budget that a prompt's text may take.
 constexpr uint64_t kPromptShare = 4;
+constexpr size_t kShortToken = 8;  // bytes; below this many a token no prompt looks too long
 
 // The prompt's text. It is read before the plan is made, which counts it as memory in use.
 Result<std::string> Prompt(const RunArgs& a, uint64_t budget) {
@@ -46,6 +47,23 @@ Status ChoosePredict(RunArgs& a, size_t prompt, uint32_t context) {
   a.generate.max_tokens =
       static_cast<uint32_t>(std::min<uint64_t>(n, std::numeric_limits<uint32_t>::max()));
   return CheckContext(prompt, a.generate.max_tokens, context);
+}
+
+// Refuses a text that is too long for the context whatever its tokens, before they take memory.
+Status CheckLength(const Tokenizer& tokenizer, size_t bytes, uint32_t context) {
+  if (bytes / kShortToken <= context) return {};
+  size_t longest = 1;
+  for (size_t i = 0; i < tokenizer.vocab_size(); ++i)
+    longest = std::max(longest, tokenizer.TokenText(static_cast<Token>(i)).size());
+  const uint64_t least = bytes / longest;
+  if (least <= context) return {};
+  return MakeError(Code::kDoesNotFit,
+                   fmt::format("the prompt's {} bytes are {} tokens or more, the context has {}",
+                               bytes, least, context),
+                   "give a shorter prompt or a larger --ctx-size",
+                   {{"prompt_bytes", std::to_string(bytes)},
+                    {"prompt_tokens", std::to_string(least)},
+                    {"context", std::to_string(context)}});
 }
 
 void PrintSettings(const RunArgs& a, const Engine& engine) {
@@ -103,6 +121,7 @@ Result<int> Run(RunArgs& a) {
   }
   std::vector<Token> prompt;
   options.before_weights = [&](const Engine& engine) -> Status {
+    SNUG_TRY(CheckLength(engine.tokenizer(), text.size(), engine.options().context));
     if (a.chat) {
       EncodeRendered(engine.tokenizer(), text, &prompt);
     } else {

@@ -60,6 +60,10 @@ TEST_F(Contract, PromptsComeFromThreePlaces) {
   const Outcome empty = Snug(Run({"-p", "", "--json"}), "a prompt");
   EXPECT_EQ(empty.code, 3) << empty.out;
   EXPECT_EQ(empty.error("code"), "bad_input");
+  // More bytes than the context's tokens can stand for.
+  const Outcome endless = Snug(Run({"-c", "64", "--json"}), std::string(1 << 20, 'x'));
+  EXPECT_EQ(endless.code, 4) << endless.out;
+  EXPECT_EQ(endless.json()["error"]["values"]["prompt_bytes"], 1 << 20);
   // A text that would itself not fit the budget is not even read.
   const Outcome large = Snug(Run({"--json"}), std::string(33 << 20, 'x'));
   EXPECT_EQ(large.code, 3);
