@@ -29,7 +29,9 @@ struct Product {
   const size_t x_stride = x.cols / kQBlock;  // blocks
 
   void Run(size_t first, size_t last) const {
-    if (kRowVectors > 1 && x.tokens >= kUnpackTokens) return RunUnpacked(first, last);
+    if constexpr (kRowVectors > 1) {
+      if (x.tokens >= kUnpackTokens) return RunUnpacked(first, last);
+    }
     // Few tokens: each panel is read once from memory and again from L2. Many: their activations
     // are what is read again, so several panels share them.
     const size_t group =

@@ -241,15 +241,21 @@ struct SubBlock {
 #endif
 };
 
+// Weights up to this go the way that those of at most `weight` take.
+constexpr int WeightClass(int weight) {
+  return weight <= kDeepWeight ? kDeepWeight : weight <= 63 ? 63 : 255;
+}
+
 // A sub-block of 32 columns as bytes, scales and minima ready for use: what many tokens share.
-template <class Format>
-struct Unpacked {
+// Formats that differ only in how they are stored share it too.
+template <int kShiftOf, int kMaxWeightOf, bool kMinOf, bool kHalvesOf>
+struct UnpackedAs {
   static constexpr size_t kSubs = 1, kBytes = 512, kRow = kPanelRows * sizeof(float);
-  static constexpr int kShift = Format::kShift, kMaxWeight = Format::kMaxWeight;
-  static constexpr bool kMin = Format::kMin, kHalves = Format::kHalves, kWide = Format::kWide;
+  static constexpr int kShift = kShiftOf, kMaxWeight = kMaxWeightOf;
+  static constexpr bool kMin = kMinOf, kHalves = kHalvesOf, kWide = kMaxWeightOf == 255;
   static constexpr size_t kScales = kHalves ? 2 : 1;
   static constexpr size_t kHeadBytes = (kMin ? 2 : 1) * kScales * kRow;
-  HWY_INLINE Unpacked(const uint8_t* b, const uint8_t* h) : body(b), head(h) {}
+  HWY_INLINE UnpackedAs(const uint8_t* b, const uint8_t* h) : body(b), head(h) {}
   HWY_INLINE void Seek(size_t) {}
   template <int K>
   HWY_INLINE VU Quad() const {
@@ -265,6 +271,10 @@ struct Unpacked {
   }
   const uint8_t *body, *head;
 };
+
+template <class Format>
+using Unpacked =
+    UnpackedAs<Format::kShift, WeightClass(Format::kMaxWeight), Format::kMin, Format::kHalves>;
 
 // Writes a reader's sub-block as Unpacked reads it.
 template <class Format>
@@ -288,8 +298,8 @@ struct Unpacker {
 // Bytes of a unit's head for each row.
 template <class Format>
 inline constexpr size_t kHeadLane = Format::kHeadBytes / kPanelRows;
-template <class Format>
-inline constexpr size_t kHeadLane<Unpacked<Format>> = sizeof(float);
+template <int kShift, int kMaxWeight, bool kMin, bool kHalves>
+inline constexpr size_t kHeadLane<UnpackedAs<kShift, kMaxWeight, kMin, kHalves>> = sizeof(float);
 
 template <class Format>
 static HWY_NOINLINE void Unpack(const uint8_t* body, const uint8_t* head, size_t units,

@@ -135,6 +135,27 @@ TEST_P(EveryTarget, ExactProductEqualsTheSumInDouble) {
   }
 }
 
+// Unit vectors pick single weights out of an exact product: as Dequantize has them, whatever their
+// scales.
+TEST_P(EveryTarget, ExactProductWithUnitVectorsIsTheWeights) {
+  for (const DType type : kAllTypes) {
+    Matrix m(type, 19, 256, rng);
+    if (type == DType::kMXFP4) {
+      // Subnormal scales too, and the largest whose weights are finite.
+      size_t e = 0;
+      for (size_t at = 0; at < m.raw.size(); at += 17) m.raw[at] = static_cast<uint8_t>(e++ % 253);
+      PackPanels(type, m.raw.data(), m.rows, m.cols, m.packed.get());
+    }
+    std::vector<float> x(m.cols * m.cols), w(m.rows * m.cols);
+    for (size_t c = 0; c < m.cols; ++c) x[c * m.cols + c] = 1;
+    Dequantize(type, m.raw.data(), w.size(), w.data());
+    const std::vector<float> y = Product(m, x, m.cols, true);
+    for (size_t i = 0; i < w.size(); ++i) {
+      ASSERT_EQ(y[i % m.cols * m.rows + i / m.cols], w[i]) << Info(type).name << " " << i;
+    }
+  }
+}
+
 TEST_P(EveryTarget, QuantizedProductStaysNearTheExactOne) {
   for (const DType type : kAllTypes) {
     Matrix m(type, 48, UsesInt8(type) ? 512 : 515, rng);
