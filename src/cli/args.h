@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "engine/sampler.h"
 
 namespace snug::cli {
 
@@ -31,6 +32,11 @@ struct EngineArgs {
   const CLI::Option* context_option_ = nullptr;
 };
 
+// The options of a sampler.
+void AddSampling(CLI::App& app, SamplingOptions& sampling);
+
+// {"error": {"code", "message", "values", "next"}}
+Json ErrorJson(const Error& error);
 // Prints an error as text on stderr, or with --json as an object on stdout; returns its exit code.
 int Report(const Error& error, bool json);
 
@@ -48,6 +54,8 @@ void PrintMemoryTable(Engine& engine);
 
 // The verbs: each adds its sub-command, whose callback sets *exit_code.
 void AddRun(CLI::App& app, int* exit_code);
+void AddChat(CLI::App& app, int* exit_code);
+void AddEmbed(CLI::App& app, int* exit_code);
 void AddPlan(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
 void AddTemplate(CLI::App& app, int* exit_code);

@@ -27,6 +27,8 @@ int Run(int argc, char** argv, bool json) {
   app.add_flag("--version", version, "print the version");
   int exit_code = 0;
   AddRun(app, &exit_code);
+  AddChat(app, &exit_code);
+  AddEmbed(app, &exit_code);
   AddPlan(app, &exit_code);
   AddInspect(app, &exit_code);
   AddTemplate(app, &exit_code);

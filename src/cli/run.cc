@@ -216,20 +216,7 @@ void AddRun(CLI::App& app, int* exit_code) {
   run->add_option("-n,--predict,--n-predict", a->predict,
                   "tokens to generate at most (-1: what the context leaves; not given: those, but "
                   "at most 128)");
-  SamplingOptions& s = a->generate.sampling;
-  run->add_option("--temp", s.temperature, "temperature; 0 takes the likeliest token")
-      ->capture_default_str();
-  run->add_option("--top-k", s.top_k, "sample among the k likeliest (0: off)")
-      ->capture_default_str();
-  run->add_option("--top-p", s.top_p, "sample among the likeliest that make up p (1: off)")
-      ->capture_default_str();
-  run->add_option("--min-p", s.min_p, "drop what is less likely than p times the likeliest")
-      ->capture_default_str();
-  run->add_option("--repeat-penalty", s.repeat_penalty, "penalty of recent tokens (1: off)")
-      ->capture_default_str();
-  run->add_option("--repeat-last-n", s.repeat_last, "how many tokens are recent")
-      ->capture_default_str();
-  run->add_option("-s,--seed", s.seed, "seed of the sampler")->capture_default_str();
+  AddSampling(*run, a->generate.sampling);
   run->add_option("--stop,--reverse-prompt", a->generate.stop,
                   "end before this text (may be given again)")
       ->allow_extra_args(false);

@@ -18,6 +18,7 @@ struct Alias {
 constexpr Alias kAliases[] = {{"-ctk", "--cache-type-k"},
                               {"-ctv", "--cache-type-v"},
                               {"-np", "--parallel"},
+                              {"-sys", "--system"},
                               {"-ub", "--ubatch-size"}};
 
 // Options of llama.cpp that Snug has not, and what to do instead.

@@ -25,6 +25,14 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
 Status Engine::Load() {
   SNUG_ASSIGN(file_, ModelFile::Open(options_.model_path));
   SNUG_ASSIGN(model_, Model::Open(*file_));
+  if (config().encoder != options_.embed) {
+    return MakeError(Code::kUsage,
+                     fmt::format("{} ({}) {}", config().name, config().arch,
+                                 options_.embed ? "generates text and embeds none"
+                                                : "is an encoder and generates no text"),
+                     options_.embed ? "see `snug run`" : "see `snug embed`",
+                     {{"architecture", config().arch}});
+  }
   options_ = Resolved(config(), std::move(options_));
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
@@ -224,6 +232,7 @@ Status Engine::Step(std::span<const StepItem> items) {
   const uint64_t kv_before = blocks_->kv_bytes_read();
   blocks_->Begin(spans_);
   SNUG_TRY(Embed(items));
+  model_->Input(*blocks_, globals_);
   SNUG_TRY(RunLayers());
   if (!logit_rows_.empty()) SNUG_TRY(RunHead(logit_rows_));
   for (const StepItem& item : items) {

@@ -55,6 +55,7 @@ class Engine {
   const WeightPlace& place() const { return *place_; }
   const TrafficStats& traffic() const { return traffic_; }
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
+  uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
 
   // --- sequences: ids 0 .. options.sequences - 1; each holds up to options.context tokens.
   uint32_t length(uint32_t sequence) const;
@@ -75,6 +76,8 @@ class Engine {
   // unchanged.
   Status Step(std::span<const StepItem> items);
   std::span<const float> logits(size_t row) const;  // [vocab]
+  // What an encoder's last layer gave for a row of the last step, [dim]; rows come in item order.
+  std::span<const float> hidden(uint32_t row) const { return {blocks_->x(row), config().dim}; }
   // Runs all of `tokens` in chunks; only the last token's logits are kept. `progress` may be null;
   // it returns false to cancel (kCancelled; what was done stays in the cache).
   Status Prefill(uint32_t sequence, std::span<const Token> tokens,

@@ -21,6 +21,8 @@ constexpr uint32_t kResidentChunks[] = {512, 256, 128, 64, 32};
 constexpr uint32_t kStreamChunks[] = {256, 128, 64, 32};
 constexpr uint32_t kDefaultContext = 4096;
 constexpr uint64_t kMaxBudgetMiB = uint64_t{1} << 30;
+// Texts that a step of an encoder takes at most: sentences fill the largest chunk with fewer.
+constexpr uint32_t kEncoderTexts = 32;
 
 using Owners = std::array<uint64_t, kOwners>;
 uint64_t& At(Owners& o, Owner w) { return o[static_cast<size_t>(w)]; }
@@ -62,8 +64,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.budget = x.options.budget.bytes;
   plan.threads = x.threads;
   plan.context = x.options.context;
-  plan.chunk = std::min(chunk, x.options.context);
-  plan.logit_rows = std::min(std::max(1u, x.options.logit_rows), plan.chunk);
+  plan.chunk = c.encoder ? chunk : std::min(chunk, x.options.context);
+  plan.logit_rows = c.encoder ? 0 : std::min(std::max(1u, x.options.logit_rows), plan.chunk);
   const KvLayout kv = MakeKvLayout(c, x.options, plan.chunk);
   const BlocksLayout blocks{
       &c, plan.chunk, plan.logit_rows, x.options.context, x.options.sequences, x.threads};
@@ -108,13 +110,14 @@ void FillOwners(MemoryPlan& plan, uint64_t io_at_load, uint64_t io_after) {
   Total(plan);
 }
 
-std::vector<uint32_t> Chunks(const EngineOptions& o, std::span<const uint32_t> defaults) {
-  if (o.chunk != 0) return {o.chunk};
+std::vector<uint32_t> Chunks(const Context& x, std::span<const uint32_t> defaults) {
+  const EngineOptions& o = x.options;
+  uint32_t least = std::max(o.logit_rows, o.sequences);
+  if (x.model.config().encoder) least = std::max(least, o.context);  // a text runs in one step
+  if (o.chunk != 0) return {x.model.config().encoder ? std::max(o.chunk, least) : o.chunk};
   std::vector<uint32_t> chunks;
   for (uint32_t c : defaults) {
-    if (c >= std::max(o.logit_rows, o.sequences) || c == defaults.front()) {
-      chunks.push_back(std::max({c, o.logit_rows, o.sequences}));
-    }
+    if (c >= least || c == defaults.front()) chunks.push_back(std::max(c, least));
   }
   return chunks;
 }
@@ -122,11 +125,13 @@ std::vector<uint32_t> Chunks(const EngineOptions& o, std::span<const uint32_t> d
 MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
   MemoryPlan plan = PlanRest(x, chunk);
   plan.resident = true;
-  const TensorInfo& head = *x.layout.parts[x.layout.first_head].tensors[0].info;
   const EngineOptions& o = x.options;
-  plan.plane_head = o.plane_head && !o.exact && plan.logit_rows == 1 &&
-                    SplitHead::Supports(head.type, head.cols());
+  if (plan.logit_rows == 1 && o.plane_head && !o.exact) {
+    const TensorInfo& head = *x.layout.parts[x.layout.first_head].tensors[0].info;
+    plan.plane_head = SplitHead::Supports(head.type, head.cols());
+  }
   if (plan.plane_head) {
+    const TensorInfo& head = *x.layout.parts[x.layout.first_head].tensors[0].info;
     WeightLayout body = x.layout;
     body.parts.resize(body.first_head);
     plan.weight_bytes = ResidentBytes(body) + SplitHead::WeightBytes(head.rows(), head.cols());
@@ -169,12 +174,12 @@ MemoryPlan BestPlan(const Context& x) {
     return best.fits;
   };
   if (x.options.place != PlaceChoice::kStream) {
-    for (uint32_t chunk : Chunks(x.options, kResidentChunks)) {
+    for (uint32_t chunk : Chunks(x, kResidentChunks)) {
       if (consider(PlanResident(x, chunk))) return best;
     }
   }
   if (x.options.place != PlaceChoice::kResident) {
-    for (uint32_t chunk : Chunks(x.options, kStreamChunks)) {
+    for (uint32_t chunk : Chunks(x, kStreamChunks)) {
       if (consider(PlanStream(x, chunk))) return best;
     }
   }
@@ -225,7 +230,7 @@ void Suggest(const Context& x, MemoryPlan& plan) {
   if (const uint32_t context = LargestContext(x); context != 0) {
     plan.suggestions.push_back({fmt::format("--ctx-size {}", context), plan.budget});
   }
-  if (!x.options.exact && x.options.key_type != KvType::kQ8_0 &&
+  if (!x.options.exact && !x.model.config().encoder && x.options.key_type != KvType::kQ8_0 &&
       KvTypeSupports(KvType::kQ8_0, x.model.config().head_dim)) {
     EngineOptions o = x.options;
     o.key_type = o.value_type = KvType::kQ8_0;
@@ -239,8 +244,10 @@ void Suggest(const Context& x, MemoryPlan& plan) {
 }  // namespace
 
 EngineOptions Resolved(const ModelConfig& c, EngineOptions o) {
+  if (c.encoder && o.context == 0) o.context = kTrainedContext;
   if (o.context == 0) o.context = std::min(kDefaultContext, c.trained_context);
   if (o.context == kTrainedContext) o.context = c.trained_context;
+  if (c.encoder) o.sequences = std::max(o.sequences, kEncoderTexts);
   return o;
 }
 
@@ -249,6 +256,12 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.key_type = o.exact ? KvType::kF32 : o.key_type;
   kv.value_type = o.exact ? KvType::kF32 : o.value_type;
   kv.layers = c.layers;
+  if (c.encoder) {
+    // One step's pages, the same for every layer: nothing is kept, so nothing is encoded.
+    kv.key_type = kv.value_type = KvType::kF32;
+    kv.layers = 1;
+    kv.one_step = true;
+  }
   kv.kv_heads = c.kv_heads;
   kv.head_dim = c.head_dim;
   kv.window = c.window;
@@ -276,7 +289,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                       {"trained_context", std::to_string(c.trained_context)}});
   }
   for (KvType t : {options.key_type, options.value_type}) {
-    if (!options.exact && !KvTypeSupports(t, c.head_dim)) {
+    if (!options.exact && !c.encoder && !KvTypeSupports(t, c.head_dim)) {
       return MakeError(
           Code::kUsage,
           fmt::format("cache type {} needs a head size that is a multiple of 32; {} has {}",

@@ -34,6 +34,7 @@ struct EngineOptions {
   // is less; kTrainedContext: what it was trained for.
   uint32_t context = 0;
   uint32_t sequences = 1;  // sequences that may live at once
+  bool embed = false;      // embed texts with an encoder instead of generating
   uint32_t chunk = 0;  // tokens per step at most; 0: the planner's choice (512, less when short)
   uint32_t logit_rows = 1;    // rows of logits one step may ask for (at most chunk)
   bool lookup = false;        // memory for prompt-lookup speculation

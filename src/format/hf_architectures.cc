@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "format/hf_config.h"
 #include "format/hf_folder.h"
@@ -295,8 +296,89 @@ Status FinishMamba2(HfFolder& folder, const Json& config) {
   return FinishMambaOf(folder, config, "mamba2");
 }
 
+// --- BERT, and how sentence-transformers says what becomes of its hidden states
+
+constexpr HfTensor kBert[] = {
+    {"embeddings.word_embeddings.weight", "token_embd.weight"},
+    {"embeddings.position_embeddings.weight", "position_embd.weight"},
+    {"embeddings.token_type_embeddings.weight", "token_types.weight"},
+    {"embeddings.LayerNorm.weight", "token_embd_norm.weight"},
+    {"embeddings.LayerNorm.bias", "token_embd_norm.bias"},
+    {"encoder.layer.#.attention.self.query.weight", "blk.#.attn_q.weight"},
+    {"encoder.layer.#.attention.self.query.bias", "blk.#.attn_q.bias"},
+    {"encoder.layer.#.attention.self.key.weight", "blk.#.attn_k.weight"},
+    {"encoder.layer.#.attention.self.key.bias", "blk.#.attn_k.bias"},
+    {"encoder.layer.#.attention.self.value.weight", "blk.#.attn_v.weight"},
+    {"encoder.layer.#.attention.self.value.bias", "blk.#.attn_v.bias"},
+    {"encoder.layer.#.attention.output.dense.weight", "blk.#.attn_output.weight"},
+    {"encoder.layer.#.attention.output.dense.bias", "blk.#.attn_output.bias"},
+    {"encoder.layer.#.attention.output.LayerNorm.weight", "blk.#.attn_output_norm.weight"},
+    {"encoder.layer.#.attention.output.LayerNorm.bias", "blk.#.attn_output_norm.bias"},
+    {"encoder.layer.#.intermediate.dense.weight", "blk.#.ffn_up.weight"},
+    {"encoder.layer.#.intermediate.dense.bias", "blk.#.ffn_up.bias"},
+    {"encoder.layer.#.output.dense.weight", "blk.#.ffn_down.weight"},
+    {"encoder.layer.#.output.dense.bias", "blk.#.ffn_down.bias"},
+    {"encoder.layer.#.output.LayerNorm.weight", "blk.#.layer_output_norm.weight"},
+    {"encoder.layer.#.output.LayerNorm.bias", "blk.#.layer_output_norm.bias"},
+};
+
+constexpr HfKey kBertKeys[] = {
+    {"layer_norm_eps", "attention.layer_norm_epsilon", Kind::kFloat},
+};
+
+constexpr HfFixed kBertFixed[] = {
+    {"hidden_act", "\"gelu\""},
+    {"position_embedding_type", "\"absolute\""},
+    {"is_decoder", "false"},
+    {"add_cross_attention", "false"},
+};
+
+// Whether modules.json, a list of what texts go through, ends with a scaling to length 1.
+Result<bool> Normalizes(const HfFolder& folder) {
+  const std::string path = folder.path() + "/modules.json";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return false;
+  SNUG_ASSIGN(const std::string text, ReadWholeFile(path, 1 << 20));
+  const auto modules = ParseJson(text, path);
+  if (!modules.ok() || !modules->is_array()) {
+    return folder.Bad("modules.json", "is no list of modules");
+  }
+  return std::any_of(modules->begin(), modules->end(), [](const Json& m) {
+    return m.is_object() && m.contains("type") && m["type"].is_string() &&
+           m["type"].get_ref<const std::string&>().ends_with(".Normalize");
+  });
+}
+
+Status FinishBert(HfFolder& folder, const Json& /*config*/) {
+  folder.SetBool("bert.attention.causal", false);
+  SNUG_ASSIGN(const Json pooling, ReadHfJson(folder, "1_Pooling/config.json", false));
+  const auto uses = [&](const char* mode) -> Result<bool> {
+    SNUG_ASSIGN(const auto value, HfBool(folder, pooling, mode));
+    return value.value_or(false);
+  };
+  SNUG_ASSIGN(const bool mean, uses("pooling_mode_mean_tokens"));
+  SNUG_ASSIGN(const bool cls, uses("pooling_mode_cls_token"));
+  for (const char* other : {"pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens",
+                            "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"}) {
+    SNUG_ASSIGN(const bool used, uses(other));
+    if (!used) continue;
+    return folder.Bad("1_Pooling/config.json", std::string(other) + " is not supported",
+                      "supported are pooling_mode_mean_tokens and pooling_mode_cls_token");
+  }
+  if (mean && cls) {
+    return folder.Bad("1_Pooling/config.json", "two kinds of pooling at once are not supported");
+  }
+  if (mean || cls) folder.SetUint("bert.pooling_type", mean ? 1 : 2);
+  SNUG_ASSIGN(const bool normalize, Normalizes(folder));
+  folder.SetBool("bert.normalize_embeddings", normalize);
+  return {};
+}
+
 // --- the registry
 
+constexpr std::string_view kBertDefaults = R"({"num_hidden_layers": 12, "hidden_size": 768,
+  "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512,
+  "layer_norm_eps": 1e-12})";
 constexpr std::string_view kGemma2Defaults = R"({"num_attention_heads": 8,
   "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
   "rms_norm_eps": 1e-6, "rope_theta": 10000, "query_pre_attn_scalar": 256,
@@ -318,6 +400,13 @@ constexpr std::string_view kMamba2Defaults = R"({"state_size": 128, "conv_kernel
   "layer_norm_epsilon": 1e-5, "n_groups": 8, "num_heads": 128})";
 
 constexpr HfArchitecture kArchitectures[] = {
+    {.model_type = "bert",
+     .gguf = "bert",
+     .tensors = {kBert},
+     .keys = kBertKeys,
+     .fixed = kBertFixed,
+     .defaults = kBertDefaults,
+     .finish = FinishBert},
     {.model_type = "gemma2",
      .gguf = "gemma2",
      .tensors = {kGemma, kGatedMlp},
@@ -426,7 +515,8 @@ bool HfIgnores(std::string_view tensor) {
   constexpr std::string_view kParts[] = {"vision_tower.", "multi_modal_projector.", "visual."};
   constexpr std::string_view kEndings[] = {".rotary_emb.inv_freq", ".attention.bias",
                                            ".attention.masked_bias"};
-  return tensor.starts_with("mtp.") ||
+  return tensor.starts_with("mtp.") || tensor.starts_with("pooler.") ||
+         tensor.starts_with("cls.") || tensor.ends_with("position_ids") ||
          std::any_of(std::begin(kParts), std::end(kParts),
                      [&](std::string_view p) {
                        return tensor.starts_with(p) ||

@@ -59,9 +59,9 @@ class Tensors {
       : folder_(folder), architecture_(architecture), tied_(tied) {}
 
   Status Add(const std::string& file, uint32_t index, const SafetensorInfo& t) {
-    // Models that also see put the language model under a name of its own.
+    // Models that also see, and heads of encoders, put the language model under a name of its own.
     constexpr std::pair<std::string_view, std::string_view> kPrefixes[] = {
-        {"model.language_model.", "model."}, {"language_model.", ""}};
+        {"model.language_model.", "model."}, {"language_model.", ""}, {"bert.", ""}};
     std::string name = t.name;
     for (const auto& [from, to] : kPrefixes)
       if (name.starts_with(from)) name.replace(0, from.size(), to);

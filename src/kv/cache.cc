@@ -32,6 +32,7 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
 }
 
 uint64_t KvLayout::total_pages() const {
+  if (one_step) return layers * (Tiles(chunk) + sequences);
   uint64_t pages = 0;
   for (uint32_t l = 0; l < layers; ++l) pages += PagesOf(l, context);
   return pages * sequences;

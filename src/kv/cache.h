@@ -18,6 +18,8 @@ struct KvLayout {
   uint32_t layers = 0, kv_heads = 0, head_dim = 0;
   std::vector<uint32_t> window;  // [layers]
   uint32_t context = 0, sequences = 1, chunk = 0;
+  // Sequences last for one step, of at most `chunk` tokens in all, as those of encoders do.
+  bool one_step = false;
 
   uint64_t page_bytes() const;
   // Pages a sequence of `tokens` tokens holds at most in one layer.

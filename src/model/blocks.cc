@@ -49,6 +49,7 @@ size_t ThreadScratch(const BlocksLayout& l) {
 }
 
 size_t PartialCount(const BlocksLayout& l) {
+  if (l.config->encoder) return 0;  // its attention is never split
   return PartialFloats(std::min(kSplitRows, l.chunk), l.config->heads, l.config->head_dim,
                        l.context);
 }

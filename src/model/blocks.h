@@ -59,6 +59,13 @@ class Blocks {
   // x += out, or RMSNorm(out) where `norm` is given, times residual_scale.
   void AddResidual(const float* norm);
 
+  // --- what encoders call: norms follow the sums, and products read x itself
+  // x = LayerNorm(x + position + first token type), prepared for products.
+  void EmbedPositions(const LayerWeights& globals);
+  void Ffn(const LayerWeights& w);  // out = gelu(x Wup) Wdown
+  // x = LayerNorm(x + out), prepared for products.
+  void AddNorm(const float* weight, const float* bias);
+
   // --- the head
   // Norms the listed rows for the head (at most logit_rows) and prepares them.
   void BeginHead(std::span<const uint32_t> rows, const float* weight);

@@ -47,20 +47,24 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
                  values + h * cache_.value_tile_bytes());
     }
   };
-  for (const RowSpan& s : spans_) {
-    // A task is one tile, so that no two threads encode into the same tile.
-    const uint32_t first = s.first_pos / kTileTokens;
-    const uint32_t last = (s.first_pos + s.rows - 1) / kTileTokens;
-    auto tile = [&](size_t t, int) {
-      const auto begin = std::max<uint32_t>(s.first_pos, (first + t) * kTileTokens);
-      const auto end = std::min<uint32_t>(s.first_pos + s.rows, (first + t + 1) * kTileTokens);
-      for (uint32_t pos = begin; pos < end; ++pos) row_of(s, pos);
-    };
-    if (first == last) {
-      tile(0, 0);
-    } else {
-      pool_.For(last - first + 1, tile);
-    }
+  // A task is one tile, so that no two threads encode into the same tile.
+  const auto tiles_of = [](const RowSpan& s) {
+    return (s.first_pos + s.rows - 1) / kTileTokens - s.first_pos / kTileTokens + 1;
+  };
+  size_t tiles = 0;
+  for (const RowSpan& s : spans_) tiles += tiles_of(s);
+  const auto tile = [&](size_t t, int) {
+    const RowSpan* s = spans_.data();
+    for (; t >= tiles_of(*s); ++s) t -= tiles_of(*s);
+    const auto at = static_cast<uint32_t>(s->first_pos / kTileTokens + t);
+    const uint32_t begin = std::max<uint32_t>(s->first_pos, at * kTileTokens);
+    const uint32_t end = std::min<uint32_t>(s->first_pos + s->rows, (at + 1) * kTileTokens);
+    for (uint32_t pos = begin; pos < end; ++pos) row_of(*s, pos);
+  };
+  if (tiles == 1) {
+    tile(0, 0);
+  } else {
+    pool_.For(tiles, tile);
   }
 }
 
@@ -110,6 +114,7 @@ void Blocks::Attend(uint32_t layer) {
     a.kv_heads = c.kv_heads;
     a.head_dim = c.head_dim;
     a.window = c.window[layer];
+    a.causal = !c.encoder;
     a.scale = c.attention_scale;
     a.softcap = c.attention_softcap;
     a.exact = exact_;
@@ -126,13 +131,16 @@ void Blocks::Attend(uint32_t layer) {
     kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().page_bytes();
   }
   // Groups whose split rows fit the partials.
+  const auto split_rows = [&](const AttentionArgs& a) {
+    return PlanAttention(a, pool_.size()).split ? a.tokens : 0;
+  };
   size_t first = 0;
   while (first < args_.size()) {
     size_t last = first;
     uint32_t rows = 0;
     while (last < args_.size() && last - first < 64 &&
-           (last == first || rows + std::min(args_[last].tokens, kSplitRows) <= kSplitRows)) {
-      rows += std::min(args_[last].tokens, kSplitRows);
+           (last == first || rows + split_rows(args_[last]) <= kSplitRows)) {
+      rows += split_rows(args_[last]);
       ++last;
     }
     AttendGroup({args_.data() + first, last - first});

@@ -1,5 +1,4 @@
-// Hyper-parameters of a decoder-only transformer, as the architecture files read them from
-// metadata.
+// Hyper-parameters of a transformer, as the architecture files read them from metadata.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +8,7 @@
 namespace snug {
 
 enum class Activation : uint8_t { kSilu, kGeluTanh };
+enum class Pooling : uint8_t { kMean, kCls };  // of an encoder: over all tokens, or the first
 enum class RopeScaling : uint8_t { kNone, kLinear, kYarn };
 
 // Rotary embedding of one kind of layer. Llama 3's and LongRoPE's scaling come as per-frequency
@@ -38,6 +38,11 @@ struct ModelConfig {
   std::vector<uint32_t> window;  // [layers], 0 = full attention
   std::vector<bool> no_rope;     // [layers] without positions, or empty
   bool joint_head_norm = false;  // norms of queries and keys go over all heads at once
+  // Encoders: attention sees the whole text, and there is no head.
+  bool encoder = false;
+  Pooling pooling = Pooling::kMean;
+  bool normalize = false;  // embeddings have length 1
+  uint32_t token_types = 0;
   uint32_t max_window() const {
     uint32_t m = 0;
     for (uint32_t w : window) m = w > m ? w : m;

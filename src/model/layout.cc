@@ -79,6 +79,7 @@ Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model) {
   }
 
   layout.first_head = layout.parts.size();
+  if (c.encoder) return layout;
   SNUG_ASSIGN(const TensorInfo* head,
               Find(file, c.tied ? "token_embd.weight" : "output.weight", c.vocab, c.dim));
   uint64_t target = kMinHeadPart;

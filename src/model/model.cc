@@ -13,9 +13,10 @@ struct Architecture {
   Result<std::unique_ptr<Model>> (*open)(const ModelFile&);
 };
 constexpr Architecture kArchitectures[] = {
-    {"gemma2", OpenGemma2}, {"gemma3", OpenGemma3}, {"granite", OpenGranite},
-    {"llama", OpenLlama},   {"olmo2", OpenOlmo2},   {"phi3", OpenPhi3},
-    {"qwen2", OpenQwen2},   {"qwen3", OpenQwen3},   {"smollm3", OpenSmolLm3},
+    {"bert", OpenBert},       {"gemma2", OpenGemma2}, {"gemma3", OpenGemma3},
+    {"granite", OpenGranite}, {"llama", OpenLlama},   {"olmo2", OpenOlmo2},
+    {"phi3", OpenPhi3},       {"qwen2", OpenQwen2},   {"qwen3", OpenQwen3},
+    {"smollm3", OpenSmolLm3},
 };
 
 }  // namespace

@@ -30,6 +30,8 @@ class Model {
   // and Llama 3's rotary divisors where the file has them.
   virtual LayerTensors Globals() const;
   virtual LayerTensors Tensors(uint32_t layer) const = 0;
+  // What becomes of the token embeddings, in the residual stream, before the first layer.
+  virtual void Input(Blocks& /*b*/, const LayerWeights& /*globals*/) const {}
   // One layer over the residual stream held by `b`.
   virtual void Layer(Blocks& b, uint32_t layer, const LayerWeights& w) const = 0;
 

@@ -7,6 +7,7 @@
 
 namespace snug {
 
+Result<std::unique_ptr<Model>> OpenBert(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenGemma2(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenGranite(const ModelFile& file);

@@ -10,6 +10,10 @@ LayerTensor Vector(Role role, std::string_view name, uint32_t size) {
   return {role, name, 1, size, false};
 }
 
+LayerTensor Table(Role role, std::string_view name, uint32_t rows, uint32_t cols) {
+  return {role, name, rows, cols, false};
+}
+
 LayerTensor Slice(Role role, std::string_view name, uint32_t first_row, uint32_t rows,
                   uint32_t of_rows, uint32_t cols) {
   return {role, name, rows, cols, true, false, first_row, of_rows};

@@ -19,6 +19,10 @@ enum class Role : uint8_t {
   kOutputNorm,
   kRopeDivisors,
   kLongRopeDivisors,
+  kPositions,
+  kTokenTypes,
+  kInputNorm,
+  kInputNormBias,
   // Attention.
   kAttnNorm,
   kQ,
@@ -32,6 +36,7 @@ enum class Role : uint8_t {
   kQNorm,
   kKNorm,
   kPostAttnNorm,
+  kPostAttnNormBias,
   // Feed-forward, also of one expert.
   kFfnNorm,
   kGate,
@@ -41,6 +46,7 @@ enum class Role : uint8_t {
   kUpBias,
   kDownBias,
   kPostFfnNorm,
+  kPostFfnNormBias,
   kCount,
 };
 inline constexpr size_t kRoles = static_cast<size_t>(Role::kCount);
@@ -59,6 +65,8 @@ using LayerTensors = std::vector<LayerTensor>;
 
 LayerTensor Matrix(Role role, std::string_view name, uint32_t rows, uint32_t cols);
 LayerTensor Vector(Role role, std::string_view name, uint32_t size);
+// Rows that are looked up, as float32.
+LayerTensor Table(Role role, std::string_view name, uint32_t rows, uint32_t cols);
 // Rows [first_row, first_row + rows) of a fused matrix of `of_rows` rows.
 LayerTensor Slice(Role role, std::string_view name, uint32_t first_row, uint32_t rows,
                   uint32_t of_rows, uint32_t cols);

@@ -1,6 +1,8 @@
 // The program as its users and their scripts see it.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "cli/program.h"
 
 namespace snug {
@@ -14,7 +16,7 @@ std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
 
 TEST(Cli, EveryVerbHasHelp) {
   for (const char* verb :
-       {"run", "plan", "inspect", "template", "tokenize", "eval", "bench", "doctor", "repro"}) {
+       {"run", "chat", "embed", "plan", "inspect", "template", "tokenize", "eval", "bench", "doctor", "repro"}) {
     const Outcome o = Snug(std::vector<std::string>{verb, "--help"});
     EXPECT_EQ(o.code, 0) << verb;
     EXPECT_FALSE(o.out.empty()) << verb;
@@ -65,6 +67,44 @@ TEST(Cli, TokensGoThereAndBack) {
   EXPECT_EQ(back.json()["text"], "Hello world");
   EXPECT_EQ(Snug({"tokenize", Gemma(), "--decode"}, "[99999999]").code, 3);
   EXPECT_EQ(Snug({"tokenize", Gemma(), "--decode"}, "[").code, 3);
+}
+
+TEST(Cli, EmbedsLinesAndTexts) {
+  const std::string model = testing::SourcePath("tests/data/bert/model.gguf");
+  const Outcome lines =
+      Snug({"embed", model, "--memory", "128MiB", "--json", "--normalize"}, "a cat\n\nthe mat");
+  ASSERT_EQ(lines.code, 0) << lines.out << lines.err;
+  const Json j = lines.json();
+  EXPECT_EQ(j["dim"], 32);
+  EXPECT_EQ(j["pooling"], "cls");
+  EXPECT_EQ(j["normalized"], true);
+  ASSERT_EQ(j["embeddings"].size(), 3u);  // the empty line too
+  EXPECT_EQ(j["embeddings"][1].size(), 32u);
+  EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["budget"].get<uint64_t>());
+  const Outcome texts = Snug(
+      {"embed", model, "--memory", "128MiB", "--normalize", "-q", "-p", "the mat", "-p", "a cat"});
+  ASSERT_EQ(texts.code, 0) << texts.err;
+  std::istringstream out(texts.out);
+  for (const int i : {2, 0}) {
+    for (size_t d = 0; d < 32; ++d) {
+      float v = 0;
+      out >> v;
+      EXPECT_EQ(v, j["embeddings"][i][d].get<float>());
+    }
+  }
+  EXPECT_TRUE(texts.err.empty()) << texts.err;
+
+  const Outcome refused = Snug({"embed", model, "-c", "4", "--memory", "128MiB", "--json"},
+                               "a\na cat that was not had");
+  EXPECT_EQ(refused.code, 4);
+  EXPECT_EQ(refused.json()["error"]["values"]["text"], "2");
+  EXPECT_EQ(Snug({"embed", model, "-c", "4", "--truncate", "--memory", "128MiB"}, "a b c d e").code,
+            0);
+  EXPECT_EQ(Snug({"run", model, "-p", "x", "--memory", "128MiB"}).code, 2);
+  EXPECT_EQ(Snug({"plan", model, "--memory", "128MiB"}).code, 0);
+  EXPECT_EQ(Snug({"plan", model, "--memory", "4MiB"}).code, 4);
+  EXPECT_EQ(Snug({"embed", "/nonexistent", "-p", "x"}).code, 3);
+  EXPECT_EQ(Snug({"embed", model, "-f", "/nonexistent", "--memory", "128MiB"}).code, 3);
 }
 
 TEST(Cli, EveryBudgetOfALadderIsKept) {
