@@ -9,11 +9,13 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "base/file.h"
 #include "cli/interrupt.h"
 #include "cli/usage.h"
 #include "engine/limits.h"
+#include "format/recipe.h"
 
 namespace snug::cli {
 namespace {
@@ -26,6 +28,37 @@ Json Value(const std::string& text) {
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (ec == std::errc() && end == text.data() + text.size()) return number;
   return text;
+}
+
+std::optional<PlaceChoice> ParsePlace(std::string_view name) {
+  if (name == "auto") return PlaceChoice::kAuto;
+  if (name == "resident") return PlaceChoice::kResident;
+  if (name == "stream") return PlaceChoice::kStream;
+  return std::nullopt;
+}
+
+// --weights: a place, a type, or both, separated by a comma; --place.
+Status ResolveWeights(const EngineArgs& args, EngineOptions* o) {
+  std::string_view rest = args.weights;
+  bool placed = false;
+  while (!rest.empty()) {
+    const std::string_view word = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+    const auto place = ParsePlace(word);
+    if ((place && placed) || (!place && !o->weights.empty())) {
+      return MakeError(Code::kUsage, fmt::format("--weights {} names two of a kind", args.weights),
+                       "give a place, a type, or one of each");
+    }
+    if (place) {
+      o->place = *place;
+      placed = true;
+    } else {
+      SNUG_ASSIGN(const Recipe recipe, FindRecipe(word));
+      o->weights = recipe.name;
+    }
+  }
+  if (const auto place = ParsePlace(args.place)) o->place = *place;
+  return {};
 }
 
 }  // namespace
@@ -55,10 +88,13 @@ void EngineArgs::Add(CLI::App& app, bool with_context) {
       ->capture_default_str();
   app.add_option("--cache-type-k", key, "cache type of keys");
   app.add_option("--cache-type-v", value, "cache type of values");
-  app.add_option("--weights", place, "where weights live: auto, resident, stream")
-      ->check(CLI::IsMember({"auto", "resident", "stream"}))
+  app.add_option("--weights", weights,
+                 "where weights live (auto, resident, stream), a type that floats are quantized to "
+                 "as they are loaded (q8_0, q4_k_m, ...), or both: q8_0,stream")
       ->envname("SNUG_WEIGHTS")
       ->capture_default_str();
+  app.add_option("--place", place, "where weights live: auto, resident, stream")
+      ->check(CLI::IsMember({"auto", "resident", "stream"}));
   app.add_option("--slots", slots, "slots of streamed weights (0: planned)")->capture_default_str();
   app.add_flag("--exact", exact, "activations, cache and sums in float32");
   app.add_flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
@@ -92,9 +128,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   o.exact = exact;
   o.plane_head = !no_plane_head;
   o.stream.slots = slots;
-  o.place = place == "stream"     ? PlaceChoice::kStream
-            : place == "resident" ? PlaceChoice::kResident
-                                  : PlaceChoice::kAuto;
+  SNUG_TRY(ResolveWeights(*this, &o));
   if (threads < 0 || threads > 1024) {
     return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", threads), {},
                      {{"option", "--threads"}, {"value", std::to_string(threads)}});

@@ -14,7 +14,7 @@ namespace snug::cli {
 
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
-  std::string model, memory = "auto", kv = "f16", key, value, place = "auto";
+  std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0;
   int threads = 0;
   bool exact = false, no_plane_head = false, show_config = false;
@@ -62,6 +62,8 @@ void AddTemplate(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddBench(CLI::App& app, int* exit_code);
+void AddCalibrate(CLI::App& app, int* exit_code);
+void AddQuantize(CLI::App& app, int* exit_code);
 void AddDoctor(CLI::App& app, int* exit_code);
 void AddRepro(CLI::App& app, int* exit_code);
 

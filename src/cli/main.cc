@@ -35,6 +35,8 @@ int Run(int argc, char** argv, bool json) {
   AddTokenize(app, &exit_code);
   AddEval(app, &exit_code);
   AddBench(app, &exit_code);
+  AddQuantize(app, &exit_code);
+  AddCalibrate(app, &exit_code);
   AddDoctor(app, &exit_code);
   AddRepro(app, &exit_code);
   Result<std::vector<std::string>> words = Words(argc, argv);

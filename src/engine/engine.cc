@@ -23,7 +23,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
 }
 
 Status Engine::Load() {
-  SNUG_ASSIGN(file_, ModelFile::Open(options_.model_path));
+  SNUG_ASSIGN(file_, OpenModelFile(options_));
   SNUG_ASSIGN(model_, Model::Open(*file_));
   if (config().encoder != options_.embed) {
     return MakeError(Code::kUsage,
@@ -80,6 +80,13 @@ Status Engine::Load() {
   const BlocksLayout blocks{&config(),        plan_.chunk,        plan_.logit_rows,
                             options_.context, options_.sequences, plan_.threads};
   SNUG_ASSIGN(blocks_, Blocks::Create(blocks, options_.exact, divisors, *ledger_, *pool_, *cache_));
+  if (options_.observe == Observation::kCalibrate) {
+    SNUG_ASSIGN(calibration_, Calibration::Create(layout_, *ledger_));
+    Observe(calibration_.get());
+  } else if (options_.observe == Observation::kProbe) {
+    SNUG_ASSIGN(weight_probe_, WeightProbe::Create(layout_, config().vocab, *ledger_, *pool_));
+    Observe(weight_probe_.get());
+  }
   history_.resize(options_.sequences);
   for (auto& h : history_) h.reserve(options_.context);
   spans_.reserve(options_.sequences);
@@ -171,6 +178,7 @@ Status Engine::Embed(std::span<const StepItem> items) {
       } else {
         SNUG_TRY(ReadRow(file_->files(), *embedding_, static_cast<uint32_t>(t), embedding_row_, x));
       }
+      if (observer_ != nullptr) observer_->Embedded(x, dim);
       if (config().embedding_scale != 1) Scale(config().embedding_scale, dim, x);
     }
   }
@@ -181,6 +189,7 @@ Status Engine::RunLayers() {
   for (uint32_t l = 0; l < layers_; ++l) {
     const size_t part = 1 + l;
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+    if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base);
     model_->Layer(*blocks_, l, ViewPart(layout_.parts[part], base));
     place_->Release(part);
     traffic_.weight_bytes += layout_.parts[part].bytes;
@@ -203,6 +212,7 @@ Status Engine::RunHead(std::span<const uint32_t> rows) {
   for (size_t part = layout_.first_head; part < layout_.parts.size(); ++part) {
     const PartTensor& t = layout_.parts[part].tensors[0];
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+    if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base);
     blocks_->HeadBlock({base, t.info->type, t.rows, config().dim}, t.first_row);
     place_->Release(part);
     traffic_.weight_bytes += layout_.parts[part].bytes;

@@ -13,8 +13,10 @@
 #include "base/ledger.h"
 #include "base/status.h"
 #include "base/threads.h"
+#include "engine/calibrate.h"
 #include "engine/planner.h"
 #include "engine/split_head.h"
+#include "engine/weight_probe.h"
 #include "format/model_file.h"
 #include "kernel/attention.h"
 #include "kv/cache.h"
@@ -54,6 +56,9 @@ class Engine {
   ThreadPool& pool() { return *pool_; }
   const WeightPlace& place() const { return *place_; }
   const TrafficStats& traffic() const { return traffic_; }
+  // What options().observe asked for; else null.
+  Calibration* calibration() { return calibration_.get(); }
+  WeightProbe* weight_probe() { return weight_probe_.get(); }
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
 
@@ -94,6 +99,10 @@ class Engine {
   Status Check(std::span<const StepItem> items) const;
   Status Embed(std::span<const StepItem> items);
   Status RunLayers();
+  void Observe(ProductObserver* observer) {
+    observer_ = observer;
+    blocks_->set_observer(observer);
+  }
   Status RunHead(std::span<const uint32_t> rows);
   size_t PartsOf(bool head) const { return head ? layout_.parts.size() : layout_.first_head; }
 
@@ -112,6 +121,9 @@ class Engine {
   size_t top_ = 0;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Blocks> blocks_;
+  std::unique_ptr<Calibration> calibration_;
+  std::unique_ptr<WeightProbe> weight_probe_;
+  ProductObserver* observer_ = nullptr;  // one of the two, or null
   LayerWeights globals_;
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row

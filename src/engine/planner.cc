@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <memory>
 
+#include "engine/calibrate.h"
 #include "engine/lookup.h"
 #include "engine/split_head.h"
+#include "engine/weight_probe.h"
+#include "format/recipe.h"
 #include "kv/cache.h"
 #include "model/blocks.h"
 #include "text/tokenizer.h"
@@ -80,6 +83,10 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.activation_bytes = Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal);
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
+  if (x.options.observe == Observation::kCalibrate)
+    plan.scratch_bytes += Calibration::Bytes(x.layout);
+  if (x.options.observe == Observation::kProbe)
+    plan.scratch_bytes += WeightProbe::Bytes(x.layout, c.vocab, x.threads);
   plan.kv_bytes_per_token_at_context = KvRead(c, plan.kv_page_bytes, plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
@@ -327,8 +334,16 @@ Error DoesNotFit(const MemoryPlan& plan) {
       {{"needed", std::to_string(plan.peak_total)}, {"budget", std::to_string(plan.budget)}});
 }
 
+Result<std::unique_ptr<ModelFile>> OpenModelFile(const EngineOptions& options) {
+  SNUG_ASSIGN(std::unique_ptr<ModelFile> file, ModelFile::Open(options.model_path));
+  if (options.weights.empty()) return file;
+  SNUG_ASSIGN(const Recipe recipe, FindRecipe(options.weights));
+  SNUG_TRY(QuantizeOnLoad(*file, recipe));
+  return file;
+}
+
 Result<MemoryPlan> PlanFile(const EngineOptions& options) {
-  SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(options.model_path));
+  SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, OpenModelFile(options));
   SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(*file));
   SNUG_ASSIGN(const WeightLayout layout, MakeLayout(*file, *model));
   return MakePlan(*file, *model, layout, Resolved(model->config(), options));

@@ -27,6 +27,9 @@ inline constexpr uint32_t kTrainedContext = UINT32_MAX;
 
 class Engine;
 
+// What watches the products: nothing, the sums of an importance matrix, or a probe of sensitivity.
+enum class Observation : uint8_t { kNone, kCalibrate, kProbe };
+
 struct EngineOptions {
   std::string model_path;
   Budget budget;
@@ -36,15 +39,17 @@ struct EngineOptions {
   uint32_t sequences = 1;  // sequences that may live at once
   bool embed = false;      // embed texts with an encoder instead of generating
   uint32_t chunk = 0;  // tokens per step at most; 0: the planner's choice (512, less when short)
-  uint32_t logit_rows = 1;    // rows of logits one step may ask for (at most chunk)
-  bool lookup = false;        // memory for prompt-lookup speculation
-  int threads = 0;            // 0: all usable CPUs
+  uint32_t logit_rows = 1;                   // rows of logits one step may ask for (at most chunk)
+  Observation observe = Observation::kNone;  // memory for what watches the products
+  bool lookup = false;                       // memory for prompt-lookup speculation
+  int threads = 0;                           // 0: all usable CPUs
   uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
+  std::string weights;     // recipe that floats are quantized by as they are loaded; empty: none
   StreamOptions stream;    // slots = 0: the planner's choice
   bool plane_head = true;  // split the head into bit planes where that pays (resident, Q8_0)
   // Called when vocabulary and plan are there and no weight has been read; an error ends Open.
@@ -94,6 +99,8 @@ struct MemoryPlan {
 
 // The options with what is left to the model filled in.
 EngineOptions Resolved(const ModelConfig& config, EngineOptions options);
+// The model of a run with these options, its weights in the types they will have.
+Result<std::unique_ptr<ModelFile>> OpenModelFile(const EngineOptions& options);
 // The cache of a run with these options.
 KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, uint32_t chunk);
 // Plans a run with resolved options. Errors are those of options that no budget can serve

@@ -110,4 +110,10 @@ Status GgufFile::ReadArray(std::string_view key, int32_t* dst) const {
   return ReadNumbers(*this, key, GetArray(key), dst);
 }
 
+Status GgufFile::ReadArrayBytes(std::string_view key, uint8_t* dst) const {
+  const GgufArray* array = GetArray(key);
+  if (array == nullptr) return Missing(key, "an array");
+  return files_[0].ReadAt(array->offset, dst, array->bytes);
+}
+
 }  // namespace snug

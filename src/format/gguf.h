@@ -20,6 +20,7 @@ class GgufFile final : public ModelFile {
                        const std::function<void(uint64_t, std::string_view)>& fn) const override;
   Status ReadArray(std::string_view key, float* dst) const override;
   Status ReadArray(std::string_view key, int32_t* dst) const override;
+  Status ReadArrayBytes(std::string_view key, uint8_t* dst) const override;
 
  private:
   uint32_t version_ = 0;

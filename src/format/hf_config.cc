@@ -213,7 +213,8 @@ Status ReadRope(HfFolder& folder, const Json& config, const std::string& arch) {
                     "supported: default, dynamic, linear, yarn, llama3, longrope");
 }
 
-// The window, and every how many layers one attends to everything: 0 where none does.
+// The window, and every how many layers one attends to everything (0 where none does), or which
+// layers have the window.
 Status ReadWindows(HfFolder& folder, const Json& config, const std::string& arch) {
   SNUG_ASSIGN(const auto window, HfUint(folder, config, "sliding_window"));
   SNUG_ASSIGN(const auto used, HfBool(folder, config, "use_sliding_window"));
@@ -235,12 +236,14 @@ Status ReadWindows(HfFolder& folder, const Json& config, const std::string& arch
   if (windows == 0) return {};
   while (first < layers && !full(first)) ++first;
   const size_t period = first == layers ? 0 : first + 1;
-  for (size_t l = 0; l < layers; ++l) {
-    if (full(l) != (period != 0 && (l + 1) % period == 0)) {
-      return folder.Bad(
-          "config.json",
-          fmt::format("layer_types has no period: layer {} breaks that of {}", l, period));
-    }
+  bool periodic = true;
+  for (size_t l = 0; l < layers; ++l)
+    periodic = periodic && full(l) == (period != 0 && (l + 1) % period == 0);
+  if (!periodic) {
+    std::vector<int32_t> flags(layers);
+    for (size_t l = 0; l < layers; ++l) flags[l] = full(l) ? 0 : 1;
+    folder.SetInts(key + "_pattern", std::move(flags));
+    return {};
   }
   folder.SetUint(key + "_pattern", period);
   return {};

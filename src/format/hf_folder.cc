@@ -7,6 +7,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -315,8 +316,24 @@ Status HfFolder::ReadArray(std::string_view key, int32_t* dst) const {
   return {};
 }
 
+Status HfFolder::ReadArrayBytes(std::string_view key, uint8_t* dst) const {
+  const auto it = arrays_.find(key);
+  if (it == arrays_.end()) return Missing(key, "an array");
+  if (const auto* numbers = std::get_if<1>(&it->second)) {
+    std::memcpy(dst, numbers->data(), numbers->size() * sizeof(int32_t));
+    return {};
+  }
+  for (const std::string& text : *std::get_if<0>(&it->second)) {
+    const uint64_t n = text.size();
+    std::memcpy(dst, &n, 8);
+    std::memcpy(dst + 8, text.data(), n);
+    dst += 8 + n;
+  }
+  return {};
+}
+
 void HfFolder::SetUint(const std::string& key, uint64_t value) {
-  AddValue(key, {GgufType::kU64, value, {}, {}});
+  AddValue(key, {value <= UINT32_MAX ? GgufType::kU32 : GgufType::kU64, value, {}, {}});
 }
 void HfFolder::SetFloat(const std::string& key, double value) {
   AddValue(key, {GgufType::kF32, std::bit_cast<uint64_t>(value), {}, {}});

@@ -26,6 +26,7 @@ class HfFolder final : public ModelFile {
                        const std::function<void(uint64_t, std::string_view)>& fn) const override;
   Status ReadArray(std::string_view key, float* dst) const override;
   Status ReadArray(std::string_view key, int32_t* dst) const override;
+  Status ReadArrayBytes(std::string_view key, uint8_t* dst) const override;
 
   // --- for the parts of the reader, while the folder is being opened. A key that is set already
   // keeps its value.

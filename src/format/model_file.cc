@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <cassert>
 #include <filesystem>
 
 #include "format/gguf.h"
 #include "format/hf_folder.h"
+#include "format/quantize.h"
 
 namespace snug {
 namespace {
@@ -65,7 +67,7 @@ bool ModelFile::AddTensor(TensorInfo tensor) {
   return true;
 }
 
-const ModelFile::Value* ModelFile::FindValue(std::string_view key) const {
+const ModelFile::Value* ModelFile::GetValue(std::string_view key) const {
   const auto it = values_.find(key);
   return it == values_.end() ? nullptr : &it->second;
 }
@@ -76,10 +78,26 @@ Error ModelFile::Missing(std::string_view key, const char* kind) const {
                    "the file is incomplete or no language model", {{"key", std::string(key)}});
 }
 
-bool ModelFile::Has(std::string_view key) const { return FindValue(key) != nullptr; }
+void ModelFile::Retype(const std::function<DType(const TensorInfo&)>& type_of) {
+  for (TensorInfo& t : tensors_) {
+    const DType type = type_of(t);
+    if (type == t.type) continue;
+    assert(CanQuantize(type) && t.cols() % Info(type).block == 0);
+    if (t.source == nullptr) {
+      auto source = std::make_shared<TensorSource>();
+      source->type = t.type;
+      source->runs.push_back(
+          {t.file, t.offset, t.rows(), RowBytes(t.type, t.cols()), Info(t.type).bytes});
+      t.source = std::move(source);
+    }
+    t.type = type;
+  }
+}
+
+bool ModelFile::Has(std::string_view key) const { return GetValue(key) != nullptr; }
 
 std::optional<uint64_t> ModelFile::GetUint(std::string_view key) const {
-  const Value* v = FindValue(key);
+  const Value* v = GetValue(key);
   if (v == nullptr) return std::nullopt;
   if (IsUnsigned(v->type)) return v->bits;
   if (IsSigned(v->type) && static_cast<int64_t>(v->bits) >= 0) return v->bits;
@@ -87,7 +105,7 @@ std::optional<uint64_t> ModelFile::GetUint(std::string_view key) const {
 }
 
 std::optional<int64_t> ModelFile::GetInt(std::string_view key) const {
-  const Value* v = FindValue(key);
+  const Value* v = GetValue(key);
   if (v == nullptr) return std::nullopt;
   if (IsSigned(v->type)) return static_cast<int64_t>(v->bits);
   if (IsUnsigned(v->type) && static_cast<int64_t>(v->bits) >= 0)
@@ -96,7 +114,7 @@ std::optional<int64_t> ModelFile::GetInt(std::string_view key) const {
 }
 
 std::optional<double> ModelFile::GetFloat(std::string_view key) const {
-  const Value* v = FindValue(key);
+  const Value* v = GetValue(key);
   if (v == nullptr) return std::nullopt;
   if (IsFloat(v->type)) return std::bit_cast<double>(v->bits);
   if (IsUnsigned(v->type)) return static_cast<double>(v->bits);
@@ -105,13 +123,13 @@ std::optional<double> ModelFile::GetFloat(std::string_view key) const {
 }
 
 std::optional<bool> ModelFile::GetBool(std::string_view key) const {
-  const Value* v = FindValue(key);
+  const Value* v = GetValue(key);
   if (v == nullptr || v->type != GgufType::kBool) return std::nullopt;
   return v->bits != 0;
 }
 
 std::optional<std::string> ModelFile::GetString(std::string_view key) const {
-  const Value* v = FindValue(key);
+  const Value* v = GetValue(key);
   if (v == nullptr || v->type != GgufType::kString) return std::nullopt;
   return v->text;
 }
@@ -132,14 +150,14 @@ Result<std::string> ModelFile::NeedString(std::string_view key) const {
 }
 
 const GgufArray* ModelFile::GetArray(std::string_view key) const {
-  const Value* v = FindValue(key);
+  const Value* v = GetValue(key);
   return v == nullptr || v->type != GgufType::kArray ? nullptr : &v->array;
 }
 
 std::vector<ModelFile::KeyText> ModelFile::Describe(size_t max_chars) const {
   std::vector<KeyText> keys;
   for (const std::string& key : key_order_) {
-    const Value& v = *FindValue(key);
+    const Value& v = *GetValue(key);
     KeyText k{key, GgufTypeName(v.type), {}};
     if (v.type == GgufType::kString) {
       k.value = v.text.size() > max_chars ? v.text.substr(0, max_chars) + "..." : v.text;

@@ -98,6 +98,15 @@ class ModelFile {
   Result<double> NeedFloat(std::string_view key) const;
   Result<std::string> NeedString(std::string_view key) const;
   const GgufArray* GetArray(std::string_view key) const;
+  // A value as it is kept.
+  struct Value {
+    GgufType type = GgufType::kU8;
+    uint64_t bits = 0;  // integers (sign-extended), bools, the bit pattern of a double for floats
+    std::string text;   // strings
+    GgufArray array;    // arrays
+  };
+  const Value* GetValue(std::string_view key) const;
+  const std::vector<std::string>& keys() const { return key_order_; }  // in file order
   // Calls fn(index, text) for each string in bounded memory (64 KiB and the longest string).
   // kBadFile when the key is no array of strings.
   virtual Status ForEachString(std::string_view key,
@@ -105,6 +114,12 @@ class ModelFile {
   // Reads a numeric array converted to T (float, int32_t) into dst[count].
   virtual Status ReadArray(std::string_view key, float* dst) const = 0;
   virtual Status ReadArray(std::string_view key, int32_t* dst) const = 0;
+  // Reads an array's elements as GGUF stores them, into dst[GgufArray::bytes].
+  virtual Status ReadArrayBytes(std::string_view key, uint8_t* dst) const = 0;
+  // Gives every tensor the type that `type_of` says: what is read of it is then encoded anew. Only
+  // for types that Quantize encodes, where the tensor's rows are whole blocks.
+  void Retype(const std::function<DType(const TensorInfo&)>& type_of);
+
   // Every key with its type name and value as text (long strings and arrays shortened), in file
   // order.
   struct KeyText {
@@ -119,12 +134,6 @@ class ModelFile {
   const std::optional<std::string>& tokenizer_model() const { return tokenizer_model_; }
 
  protected:
-  struct Value {
-    GgufType type = GgufType::kU8;
-    uint64_t bits = 0;  // integers (sign-extended), bools, the bit pattern of a double for floats
-    std::string text;   // strings
-    GgufArray array;    // arrays
-  };
   ModelFile() = default;
   ModelFile(ModelFile&&) = default;
   ModelFile& operator=(ModelFile&&) = default;
@@ -141,8 +150,6 @@ class ModelFile {
   std::optional<std::string> tokenizer_json_, tokenizer_model_;
 
  private:
-  const Value* FindValue(std::string_view key) const;
-
   std::map<std::string, size_t, std::less<>> by_name_;
   std::map<std::string, Value, std::less<>> values_;
   std::vector<std::string> key_order_;

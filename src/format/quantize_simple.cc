@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "format/block_bits.h"
+
 namespace snug {
 namespace {
 
@@ -26,16 +28,6 @@ float Extreme(const float* x, size_t n) {
     if (std::abs(x[i]) > std::abs(extreme)) extreme = x[i];
   }
   return extreme;
-}
-// Codes of up to four bits: columns 0-15 in the low nibbles of 16 bytes, 16-31 in the high ones.
-void PutNibbles(uint8_t* p, const uint8_t (&q)[32]) {
-  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>((q[i] & 15) | (q[i + 16] & 15) << 4);
-}
-void PutFifthBits(uint8_t* p, const uint8_t (&q)[32]) {
-  for (int i = 0; i < 4; ++i) {
-    p[i] = 0;
-    for (int k = 0; k < 8; ++k) p[i] |= static_cast<uint8_t>(q[8 * i + k] >> 4 << k);
-  }
 }
 
 void Q8_0(const float* x, uint8_t* b) {

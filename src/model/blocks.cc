@@ -144,10 +144,11 @@ void Blocks::Norm(const float* weight) {
 
 void Blocks::Multiply(std::span<const Product> products) {
   // Tasks are runs of panels, in order over all products.
+  std::array<PackedMatrix, 4> matrix{};
   std::array<size_t, 4> per_task{}, first_task{};
   size_t tasks = 0;
   for (size_t i = 0; i < products.size(); ++i) {
-    const PackedMatrix& w = products[i].w;
+    const PackedMatrix& w = matrix[i] = Seen(products[i].w);
     per_task[i] = std::max<size_t>(1, kTaskBytes / PanelBytes(w.type, w.cols));
     first_task[i] = tasks;
     tasks += (w.panels() + per_task[i] - 1) / per_task[i];
@@ -157,10 +158,10 @@ void Blocks::Multiply(std::span<const Product> products) {
     while (task < first_task[i]) --i;
     const Product& p = products[i];
     const size_t first = (task - first_task[i]) * per_task[i];
-    const size_t last = std::min(first + per_task[i], p.w.panels());
-    MatMul(p.w, acts_, first, last, exact_, p.out, p.stride);
+    const size_t last = std::min(first + per_task[i], matrix[i].panels());
+    MatMul(matrix[i], acts_, first, last, exact_, p.out, p.stride);
     if (p.bias == nullptr) return;
-    const size_t column = first * kPanelRows, columns = Panels(p.w, first, last).rows;
+    const size_t column = first * kPanelRows, columns = Panels(matrix[i], first, last).rows;
     for (size_t r = 0; r < acts_.tokens; ++r) {
       AddTo(p.bias + column, columns, p.out + r * p.stride + column);
     }

@@ -14,6 +14,7 @@
 #include "kv/cache.h"
 #include "model/config.h"
 #include "model/model.h"
+#include "model/observer.h"
 #include "model/rope.h"
 
 namespace snug {
@@ -76,6 +77,8 @@ class Blocks {
   float* logits(size_t row) { return logits_ + row * config_.vocab; }  // [logit_rows, vocab]
 
   uint64_t kv_bytes_read() const { return kv_bytes_; }
+  // Sees every product from now on; null for none. Must outlive the blocks.
+  void set_observer(ProductObserver* observer) { observer_ = observer; }
 
  private:
   struct Product {
@@ -93,6 +96,10 @@ class Blocks {
   bool Quantizes(uint32_t cols) const { return !exact_ && cols % kQBlock == 0; }
   // acts_ = rows of src [rows, cols].
   void Prepare(const float* src, uint32_t rows, uint32_t cols);
+  // The matrix to multiply acts_ by: w, or what the observer puts in its place.
+  PackedMatrix Seen(const PackedMatrix& w) {
+    return observer_ == nullptr ? w : observer_->See(w, acts_);
+  }
   void Multiply(std::span<const Product> products);
   void AttendGroup(std::span<const AttentionArgs> args);
 
@@ -114,6 +121,7 @@ class Blocks {
   std::vector<RowSpan> spans_;
   std::vector<AttentionArgs> args_;
   uint64_t kv_bytes_ = 0;
+  ProductObserver* observer_ = nullptr;
 };
 
 }  // namespace snug

@@ -8,8 +8,7 @@
 namespace snug {
 
 void Blocks::GatedFfn(const LayerWeights& w) {
-  const PackedMatrix& gate = w[Role::kGate];
-  const PackedMatrix& up = w[Role::kUp];
+  const PackedMatrix gate = Seen(w[Role::kGate]), up = Seen(w[Role::kUp]);
   const float* gate_bias = w.vec(Role::kGateBias);
   const float* up_bias = w.vec(Role::kUpBias);
   const size_t ffn = config_.ffn;

@@ -40,7 +40,7 @@ class Granite final : public Model {
 
 Result<std::unique_ptr<Model>> OpenGranite(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
-  c.rope.interleaved = true;
+  c.rope.interleaved = RotaryInterleaved(file, c.arch);
   c.local_rope = c.rope;
   SNUG_ASSIGN(c.embedding_scale, ReadFactor(file, c.arch + ".embedding_scale", 1));
   SNUG_ASSIGN(c.residual_scale, ReadFactor(file, c.arch + ".residual_scale", 1));

@@ -39,7 +39,7 @@ class SmolLm3 final : public Model {
 
 Result<std::unique_ptr<Model>> OpenSmolLm3(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
-  c.rope.interleaved = true;
+  c.rope.interleaved = RotaryInterleaved(file, c.arch);
   c.local_rope = c.rope;
   c.no_rope.resize(c.layers);
   for (uint32_t l = 0; l < c.layers; ++l) c.no_rope[l] = (l + 1) % kNoRopeInterval == 0;

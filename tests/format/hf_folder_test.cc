@@ -210,6 +210,24 @@ TEST(HfFolder, WindowsOfMistral) {
   EXPECT_EQ(f.Open()->GetUint("llama.attention.sliding_window"), 4096u);
 }
 
+TEST(HfFolder, LayersWithAWindowByPeriodOrOneByOne) {
+  Folder f;
+  f.config.update({{"model_type", "mistral"}, {"sliding_window", 32}});
+  const std::string key = "llama.attention.sliding_window_pattern", s = "sliding_attention",
+                    a = "full_attention";
+  f.config["layer_types"] = {s, a, s, a};
+  EXPECT_EQ(f.Open()->GetUint(key), 2u);
+  f.config["layer_types"] = {s, s, s};
+  EXPECT_EQ(f.Open()->GetUint(key), 0u);
+  f.config["layer_types"] = {a, a};
+  EXPECT_FALSE(f.Open()->Has(key));
+  f.config["layer_types"] = {s, a, a};
+  auto file = f.Open();
+  std::vector<int32_t> flags(3);
+  ASSERT_TRUE(file->ReadArray(key, flags.data()).ok());
+  EXPECT_EQ(flags, (std::vector<int32_t>{1, 0, 0}));
+}
+
 TEST(HfFolder, ShardsWithAnIndex) {
   Folder f;
   const std::vector<HfTensorData> tensors = std::move(f.tensors);
@@ -320,10 +338,6 @@ TEST(HfFolder, EachFaultIsNamed) {
        }},
       {"rope_parameters is [1]", [](Folder& f) { f.config["rope_parameters"] = Json{1}; }},
       {"partial_rotary_factor", [](Folder& f) { f.config["partial_rotary_factor"] = 3; }},
-      {"no period",
-       [](Folder& f) {
-         f.config["layer_types"] = {"sliding_attention", "full_attention", "full_attention"};
-       }},
       {"lm_head.weight is missing", [](Folder& f) { f.config["tie_word_embeddings"] = false; }},
       {"holds neither", [](Folder& f) { f.tensors.clear(); }},
       {"unknown to architecture llama",

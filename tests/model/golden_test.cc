@@ -68,13 +68,10 @@ std::string CaseName(const ::testing::TestParamInfo<Golden::ParamType>& param) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, Golden,
-                         ::testing::Combine(::testing::Values("gemma3", "llama", "llama-yarn",
-                                                              "llama3-rope", "qwen2"),
+                         ::testing::Combine(::testing::Values("gemma2", "gemma3", "llama",
+                                                              "llama-yarn", "llama3-rope", "phi3",
+                                                              "qwen2", "qwen3", "smollm3"),
                                             ::testing::Values("/model.gguf", "")),
-                         CaseName);
-INSTANTIATE_TEST_SUITE_P(TinyGguf, Golden,
-                         ::testing::Combine(::testing::Values("gemma2", "phi3", "qwen3", "smollm3"),
-                                            ::testing::Values("/model.gguf")),
                          CaseName);
 INSTANTIATE_TEST_SUITE_P(TinyFolders, Golden,
                          ::testing::Combine(::testing::Values("mistral-swa"),

@@ -1,0 +1,143 @@
+// snug calibrate: which inputs of each matrix matter, measured over a text.
+#include <fmt/format.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/progress.h"
+#include "cli/args.h"
+#include "cli/interrupt.h"
+#include "engine/calibrate.h"
+
+namespace snug::cli {
+namespace {
+
+struct Args {
+  EngineArgs engine;
+  std::string text, out;
+  uint32_t chunks = 0;
+  bool json = false, quiet = false;
+};
+
+// Chunks between notes of what is done, for a run that is interrupted.
+constexpr uint64_t kNote = 16;
+// The share of the budget that a text may take; its tokens take up to four times as much.
+constexpr uint64_t kTextShare = 16;
+
+// Beside the text's name, what the sums follow from: an earlier run's are gone on with only where
+// all of it is the same.
+std::vector<std::string> Sources(const Args& a, const std::string& text) {
+  return {a.text, fmt::format("snug: {} {:016x} -c {}", a.engine.model,
+                              XXH3_64bits(text.data(), text.size()), a.engine.context)};
+}
+
+Result<Json> Calibrate(Args& a) {
+  SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
+  SNUG_ASSIGN(const std::string text,
+              ReadText(a.text, std::min(kMaxText, options.budget.bytes / kTextShare)));
+  options.plane_head = false;
+  options.observe = Observation::kCalibrate;
+  options.caller_bytes = (text.size() + 2) * sizeof(Token);
+  Progress loading("reading weights", ProgressUnit::kBytes, a.quiet || a.json);
+  options.on_load = [&](uint64_t done, uint64_t total) {
+    loading.Update(done, total);
+    return !Interrupted();
+  };
+  SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
+  loading.Finish();
+  std::vector<Token> tokens;
+  tokens.reserve(text.size() + 2);
+  engine->tokenizer().Encode(text, {true, false}, &tokens);
+  const uint32_t c = engine->options().context;
+  const uint64_t fit = tokens.size() / c;
+  const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
+  if (chunks == 0) {
+    return MakeError(
+        Code::kBadInput,
+        fmt::format("{} has {} tokens, less than one chunk of {}", a.text, tokens.size(), c),
+        fmt::format("give -c {} or less", tokens.size()));
+  }
+  Calibration& calibration = *engine->calibration();
+  const std::vector<std::string> sources = Sources(a, text);
+  const std::string note = a.out + ".part";
+  uint64_t first = 0;
+  std::error_code error;
+  if (std::filesystem::exists(note, error)) {
+    const auto earlier = ReadImatrix(note);
+    if (earlier.ok() && earlier->datasets == sources && earlier->chunks <= chunks) {
+      SNUG_TRY(calibration.Resume(*earlier));
+      first = earlier->chunks;
+    }
+  }
+  const auto result = [&](uint64_t done) {
+    return calibration.Sum(static_cast<uint32_t>(done), c, sources);
+  };
+  Progress progress("calibrating", ProgressUnit::kTokens, a.quiet || a.json);
+  for (uint64_t i = first; i < chunks; ++i) {
+    if (Interrupted()) {
+      SNUG_TRY(WriteImatrix(note, result(i)));
+      return Cancelled();
+    }
+    std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
+                             tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * c));
+    if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
+    engine->Clear(0);
+    for (size_t t = 0; t < chunk.size(); t += engine->plan().chunk) {
+      const size_t n = std::min<size_t>(engine->plan().chunk, chunk.size() - t);
+      const StepItem item{0, std::span<const Token>(chunk).subspan(t, n), StepItem::Logits::kNone};
+      SNUG_TRY(engine->Step({&item, 1}));
+    }
+    progress.Update((i + 1) * c, chunks * c);
+    if ((i + 1) % kNote == 0 && i + 1 < chunks) SNUG_TRY(WriteImatrix(note, result(i + 1)));
+  }
+  progress.Finish();
+  const Imatrix imatrix = result(chunks);
+  SNUG_TRY(WriteImatrix(a.out, imatrix));
+  std::filesystem::remove(note, error);
+  return Json{{"path", a.out},
+              {"matrices", imatrix.entries.size()},
+              {"chunks", chunks},
+              {"chunk_size", c},
+              {"resumed_chunks", first},
+              {"memory",
+               {{"budget", options.budget.bytes},
+                {"ledger_peak", engine->ledger().snapshot().total_peak},
+                {"rss_peak", ReadProcessMemory().peak_rss}}}};
+}
+
+}  // namespace
+
+void AddCalibrate(CLI::App& app, int* exit_code) {
+  auto a = std::make_shared<Args>();
+  a->engine.context = 512;
+  CLI::App* calibrate =
+      app.add_subcommand("calibrate", "measure which inputs of each matrix matter, over a text");
+  calibrate->footer("example: snug calibrate model.gguf --text book.txt -o imatrix.gguf");
+  a->engine.Add(*calibrate);
+  calibrate->add_option("--text,-f,--file", a->text, "the text, in chunks of -c tokens")
+      ->required();
+  calibrate->add_option("-o,--output", a->out, "the importance matrix to write")->required();
+  calibrate->add_option("--chunks", a->chunks, "chunks to use (0: all)")->capture_default_str();
+  calibrate->add_flag("-q,--quiet", a->quiet, "no progress");
+  calibrate->add_flag("--json", a->json, "one JSON object on stdout");
+  calibrate->callback([a, exit_code] {
+    const Result<Json> done = Calibrate(*a);
+    if (!done.ok()) {
+      *exit_code = Report(done.error(), a->json);
+      return;
+    }
+    *exit_code = 0;
+    if (a->json) {
+      fmt::print("{}\n", DumpJson(*done));
+    } else {
+      fmt::print("{}: {} matrices over {} chunks of {} tokens\n", a->out,
+                 (*done)["matrices"].get<uint64_t>(), (*done)["chunks"].get<uint64_t>(),
+                 (*done)["chunk_size"].get<uint64_t>());
+    }
+  });
+}
+
+}  // namespace snug::cli

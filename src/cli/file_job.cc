@@ -1,0 +1,58 @@
+#include "cli/file_job.h"
+
+#include <fmt/format.h>
+
+namespace snug::cli {
+namespace {
+
+// What the heap of a job grows by beside its buffers: names and places of tensors.
+constexpr uint64_t kBaseGrowth = 6 * kMiB;
+
+}  // namespace
+
+void FileJobArgs::Add(CLI::App& app) {
+  app.add_option("--memory", memory,
+                 "the budget: 600MiB, 1.5GiB, 70%, or auto (what the machine has free)")
+      ->envname("SNUG_MEMORY")
+      ->capture_default_str();
+  app.add_option("-t,--threads", threads, "threads (0: all usable CPUs)")->capture_default_str();
+}
+
+Result<FileJob> FileJob::Start(const FileJobArgs& args) {
+  FileJob job;
+  if (args.threads < 0 || args.threads > 1024) {
+    return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", args.threads), {},
+                     {{"option", "--threads"}, {"value", std::to_string(args.threads)}});
+  }
+  SNUG_ASSIGN(job.budget_, ParseBudget(args.memory, MemoryBounds()));
+  job.ledger_ = std::make_unique<Ledger>(job.budget_.bytes);
+  SNUG_TRY(job.Hold(ReadProcessMemory().rss + kBaseGrowth, Owner::kBase, "code, stacks and heap"));
+  job.pool_ = std::make_unique<ThreadPool>(args.threads > 0 ? args.threads : UsableCpus().cpus);
+  job.pool_->set_wait(Wait::kSleep);
+  return job;
+}
+
+Status FileJob::Hold(uint64_t bytes, Owner owner, std::string_view what) {
+  SNUG_ASSIGN(Reservation r, ledger_->Reserve(owner, bytes, what));
+  held_.push_back(std::move(r));
+  return {};
+}
+
+Json FileJob::MemoryJson() const {
+  return {{"budget", budget_.bytes},
+          {"ledger_peak", ledger_->snapshot().total_peak},
+          {"rss_peak", ReadProcessMemory().peak_rss}};
+}
+
+uint64_t MetadataBytes(const ModelFile& file) {
+  uint64_t bytes = 0;
+  for (const std::string& key : file.keys()) {
+    const ModelFile::Value& v = *file.GetValue(key);
+    bytes += key.size() + v.text.size() + v.array.bytes + 32;
+  }
+  for (const TensorInfo& t : file.tensors()) bytes += t.name.size() + 64;
+  // A string that grows doubles; the finished header is a second copy.
+  return 3 * bytes;
+}
+
+}  // namespace snug::cli
