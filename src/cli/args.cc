@@ -96,6 +96,9 @@ void EngineArgs::Add(CLI::App& app, bool with_context) {
   app.add_option("--place", place, "where weights live: auto, resident, stream")
       ->check(CLI::IsMember({"auto", "resident", "stream"}));
   app.add_option("--slots", slots, "slots of streamed weights (0: planned)")->capture_default_str();
+  app.add_option("--expert-slots", expert_slots,
+                 "experts of a mixture kept in memory at once (0: planned)")
+      ->capture_default_str();
   app.add_flag("--exact", exact, "activations, cache and sums in float32");
   app.add_flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
   app.add_flag("--show-config", show_config, "print every option and where it came from");
@@ -128,6 +131,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   o.exact = exact;
   o.plane_head = !no_plane_head;
   o.stream.slots = slots;
+  o.experts.slots = expert_slots;
   SNUG_TRY(ResolveWeights(*this, &o));
   if (threads < 0 || threads > 1024) {
     return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", threads), {},
@@ -216,6 +220,27 @@ Json OwnersJson(const std::array<uint64_t, kOwners>& owners) {
   return j;
 }
 
+Json ExpertsJson(const Engine& engine, const ExpertStats& s, size_t tokens) {
+  if (engine.experts() == nullptr || engine.experts()->slots() == 0) return nullptr;
+  return {{"total", engine.plan().experts},
+          {"slots", engine.experts()->slots()},
+          {"lookups", s.lookups},
+          {"misses", s.misses},
+          {"prefetches", s.prefetches},
+          {"hit_rate", s.hit_rate()},
+          {"bytes_loaded", s.bytes_loaded},
+          {"bytes_per_token", tokens == 0 ? 0 : s.bytes_loaded / tokens}};
+}
+
+std::string ExpertsText(const Engine& engine, const ExpertStats& s, size_t tokens) {
+  if (engine.experts() == nullptr || engine.experts()->slots() == 0 || tokens == 0) return {};
+  return fmt::format(
+      "experts: {} of {} in memory, {:.1f} % of {} look-ups hit; {} misses and {} prefetches read "
+      "{}, {} a token",
+      engine.experts()->slots(), engine.plan().experts, 100 * s.hit_rate(), s.lookups, s.misses,
+      s.prefetches, FormatBytes(s.bytes_loaded), FormatBytes(s.bytes_loaded / tokens));
+}
+
 Json PlanJson(const MemoryPlan& plan) {
   Json suggestions = Json::array();
   for (const auto& s : plan.suggestions)
@@ -232,6 +257,8 @@ Json PlanJson(const MemoryPlan& plan) {
           {"slots", plan.stream.slots},
           {"pinned", plan.stream.pinned},
           {"context", plan.context},
+          {"experts", plan.experts},
+          {"expert_slots", plan.expert_slots},
           {"chunk", plan.chunk},
           {"threads", plan.threads},
           {"suggestions", suggestions},

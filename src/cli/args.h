@@ -15,7 +15,7 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
-  uint32_t context = 0, chunk = 0, parallel = 1, slots = 0;
+  uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0;
   bool exact = false, no_plane_head = false, show_config = false;
   // Without `with_context` the verb finds the context itself.
@@ -48,6 +48,10 @@ double DiskRate(const std::string& path);
 std::string Printable(std::string_view text);
 
 Json OwnersJson(const std::array<uint64_t, kOwners>& owners);
+// What came of an expert cache over `tokens` tokens, or null where all experts are in memory.
+Json ExpertsJson(const Engine& engine, const ExpertStats& stats, size_t tokens);
+// The same in words, or nothing.
+std::string ExpertsText(const Engine& engine, const ExpertStats& stats, size_t tokens);
 Json PlanJson(const MemoryPlan& plan);
 // Plan, ledger and operating system side by side, on stderr.
 void PrintMemoryTable(Engine& engine);

@@ -25,6 +25,9 @@ void PrintPlan(const MemoryPlan& p) {
   fmt::print("weights {}", p.resident ? "resident"
                                       : fmt::format("streamed, {} parts pinned, {} slots",
                                                     p.stream.pinned, p.stream.slots));
+  if (p.expert_slots != 0) {
+    fmt::print(", {} of {} experts in a cache", p.expert_slots, p.experts);
+  }
   fmt::print(", {} prompt tokens a step, {} threads\n", p.chunk, p.threads);
   const MemoryPlan::Prediction& s = p.predicted;
   if (s.decode_tps > 0) {

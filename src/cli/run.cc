@@ -78,7 +78,7 @@ void PrintSettings(const RunArgs& a, const Engine& engine) {
              : *a.predict == kFill ? "what the context leaves"
                                    : "given",
              engine.plan().threads, a.engine.ThreadsOrigin(), a.generate.sampling.seed);
-  if (engine.plan().resident) return;
+  if (engine.plan().disk_bytes_per_token == 0) return;
   const double rate = DiskRate(o.model_path);
   const auto bytes = static_cast<double>(engine.plan().disk_bytes_per_token);
   if (rate <= 0 || bytes <= 0) return;
@@ -154,6 +154,8 @@ Result<int> Run(RunArgs& a) {
   SNUG_ASSIGN(const Generation g, Generate(*engine, 0, prompt, a.generate));
   const LedgerSnapshot ledger = engine->ledger().snapshot();
   const ProcessMemory os = ReadProcessMemory();
+  // Steps after the prompt's.
+  const size_t decoded = g.tokens.empty() ? 0 : g.tokens.size() - 1;
   if (a.json) {
     const Json out = {{"text", g.text},
                       {"tokens", g.tokens},
@@ -173,6 +175,7 @@ Result<int> Run(RunArgs& a) {
                         {"owners", OwnersJson(ledger.peak)}}},
                       {"bytes_touched_per_token", g.bytes_touched_per_token},
                       {"disk_bytes_per_token", g.disk_bytes_per_token},
+                      {"experts", ExpertsJson(*engine, g.experts, decoded)},
                       {"speculation", {{"drafted", g.drafted}, {"accepted", g.accepted}}}};
     fmt::print("{}\n", DumpJson(out));
   } else {
@@ -190,6 +193,9 @@ Result<int> Run(RunArgs& a) {
       if (g.drafted > 0)
         fmt::print(stderr, "; {} of {} drafted tokens held", g.accepted, g.drafted);
       fmt::print(stderr, "\n");
+      if (const std::string experts = ExpertsText(*engine, g.experts, decoded); !experts.empty()) {
+        fmt::print(stderr, "{}\n", experts);
+      }
       PrintMemoryTable(*engine);
     }
   }

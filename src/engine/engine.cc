@@ -48,7 +48,7 @@ Status Engine::Load() {
         fmt::format("give -t {}, or raise the limit (ulimit -u, -v)", pool_->size()),
         {{"threads", std::to_string(plan_.threads)}, {"given", std::to_string(pool_->size())}});
   }
-  if (!plan_.resident) pool_->set_wait(Wait::kSleep);
+  if (!plan_.resident || plan_.expert_slots != 0) pool_->set_wait(Wait::kSleep);
   layers_ = config().layers;
   if (options_.tokenizer) {
     SNUG_ASSIGN(tokenizer_, Tokenizer::Load(*file_, *ledger_));
@@ -67,6 +67,15 @@ Status Engine::Load() {
     const std::span<const Part> parts(whole.parts);
     SNUG_ASSIGN(split_head_,
                 SplitHead::Load(*file_, parts.subspan(whole.first_head), *ledger_, *pool_));
+  }
+  if (layout_.expert_count != 0 && options_.probe) {
+    SNUG_ASSIGN(experts_, MakeProbeExperts(layout_, *ledger_, *pool_));
+  } else if (layout_.expert_count != 0 && plan_.expert_slots == 0) {
+    SNUG_ASSIGN(experts_, MakeResidentExperts(*file_, layout_, *ledger_, *pool_, options_.on_load));
+  } else if (layout_.expert_count != 0) {
+    ExpertCacheOptions cache = options_.experts;
+    cache.slots = plan_.expert_slots;
+    SNUG_ASSIGN(experts_, MakeExpertCache(*file_, layout_, *ledger_, cache));
   }
   SNUG_ASSIGN(const uint8_t* globals, place_->Acquire(0));
   globals_ = ViewPart(layout_.parts[0], globals);
@@ -87,6 +96,7 @@ Status Engine::Load() {
     SNUG_ASSIGN(weight_probe_, WeightProbe::Create(layout_, config().vocab, *ledger_, *pool_));
     Observe(weight_probe_.get());
   }
+  blocks_->UseExperts(experts_.get(), layout_.experts);
   history_.resize(options_.sequences);
   for (auto& h : history_) h.reserve(options_.context);
   spans_.reserve(options_.sequences);
@@ -99,6 +109,10 @@ std::string Engine::ChatTemplateSource() const {
 }
 
 uint32_t Engine::length(uint32_t sequence) const { return cache_->length(sequence); }
+
+uint64_t Engine::disk_bytes_read() const {
+  return place_->stats().bytes_read + (experts_ ? experts_->stats().bytes_read : 0);
+}
 
 std::span<const Token> Engine::tokens(uint32_t sequence) const { return history_[sequence]; }
 
@@ -186,14 +200,26 @@ Status Engine::Embed(std::span<const StepItem> items) {
 }
 
 Status Engine::RunLayers() {
+  const uint64_t experts_before = blocks_->expert_bytes_used();
+  // Where layers stay in memory, a layer's router may look ahead to the next one's.
+  const bool look_ahead = experts_ != nullptr && place_->resident();
+  LayerWeights next;
   for (uint32_t l = 0; l < layers_; ++l) {
     const size_t part = 1 + l;
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
     if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base);
+    const bool has_next = look_ahead && l + 1 < config().layers;
+    if (has_next) {
+      SNUG_ASSIGN(const uint8_t* next_base, place_->Acquire(part + 1));
+      next = ViewPart(layout_.parts[part + 1], next_base);
+    }
+    blocks_->set_next_layer(has_next ? &next : nullptr);
     model_->Layer(*blocks_, l, ViewPart(layout_.parts[part], base));
     place_->Release(part);
+    SNUG_TRY(blocks_->TakeError());
     traffic_.weight_bytes += layout_.parts[part].bytes;
   }
+  traffic_.weight_bytes += blocks_->expert_bytes_used() - experts_before;
   return {};
 }
 

@@ -23,6 +23,7 @@
 #include "model/blocks.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
+#include "weights/experts.h"
 #include "weights/place.h"
 
 namespace snug {
@@ -55,6 +56,8 @@ class Engine {
   Ledger& ledger() { return *ledger_; }
   ThreadPool& pool() { return *pool_; }
   const WeightPlace& place() const { return *place_; }
+  const ExpertPlace* experts() const { return experts_.get(); }  // null: the model has none
+  uint64_t disk_bytes_read() const;                              // weights read from the files
   const TrafficStats& traffic() const { return traffic_; }
   // What options().observe asked for; else null.
   Calibration* calibration() { return calibration_.get(); }
@@ -117,6 +120,7 @@ class Engine {
   uint32_t layers_ = 0;  // that a step runs: all, but where steps are measured
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<WeightPlace> place_;
+  std::unique_ptr<ExpertPlace> experts_;
   std::unique_ptr<SplitHead> split_head_;  // in place of the head's parts
   size_t top_ = 0;
   std::unique_ptr<KvCache> cache_;

@@ -146,7 +146,9 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
 
   const auto decode = Clock::now();
   const TrafficStats traffic = engine_.traffic();
-  const uint64_t disk = engine_.place().stats().bytes_read;
+  const uint64_t disk = engine_.disk_bytes_read();
+  const ExpertPlace* experts = engine_.experts();
+  const ExpertStats expert_stats = experts != nullptr ? experts->stats() : ExpertStats{};
   while (!done_ && !cancelled()) {
     const auto step = Clock::now();
     std::span<const Token> draft;
@@ -159,6 +161,7 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
     if (lookup_) lookup_->Report(draft.size(), g_.accepted - accepted, Seconds(step));
   }
   g_.decode_s = Seconds(decode);
+  if (experts != nullptr) g_.experts = experts->stats() - expert_stats;
   if (!done_) g_.finish_reason = "cancelled";
   if (g_.tokens.size() > 1) {
     const auto n = static_cast<double>(g_.tokens.size() - 1);
@@ -166,7 +169,7 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
     g_.bytes_touched_per_token = static_cast<double>(now.weight_bytes - traffic.weight_bytes +
                                                      now.kv_bytes - traffic.kv_bytes) /
                                  n;
-    g_.disk_bytes_per_token = static_cast<double>(engine_.place().stats().bytes_read - disk) / n;
+    g_.disk_bytes_per_token = static_cast<double>(engine_.disk_bytes_read() - disk) / n;
   }
   piece_.clear();
   utf8_.Finish(&piece_);

@@ -43,6 +43,7 @@ struct Generation {
   uint64_t drafted = 0, accepted = 0;  // speculation
   double bytes_touched_per_token = 0;  // of memory, in decode
   double disk_bytes_per_token = 0;     // in decode
+  ExpertStats experts;                 // in decode
 };
 
 // kDoesNotFit, with the numbers, when a prompt of so many tokens and `max_tokens` new ones exceed

@@ -26,6 +26,8 @@ constexpr uint32_t kDefaultContext = 4096;
 constexpr uint64_t kMaxBudgetMiB = uint64_t{1} << 30;
 // Texts that a step of an encoder takes at most: sentences fill the largest chunk with fewer.
 constexpr uint32_t kEncoderTexts = 32;
+// Experts in memory at least: one at work, one on its way.
+constexpr uint32_t kLeastSlots = 2;
 
 using Owners = std::array<uint64_t, kOwners>;
 uint64_t& At(Owners& o, Owner w) { return o[static_cast<size_t>(w)]; }
@@ -96,6 +98,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   for (size_t i = 1; i < x.layout.parts.size(); ++i) {
     plan.weight_bytes_per_token += x.layout.parts[i].bytes;
   }
+  for (const Part& p : x.layout.experts) plan.weight_bytes_per_token += c.router.used * p.bytes;
+  plan.experts = TotalExperts(x.layout);
   return plan;
 }
 
@@ -105,6 +109,7 @@ void FillOwners(MemoryPlan& plan, uint64_t io_at_load, uint64_t io_after) {
   At(loaded, Owner::kVocab) = plan.vocab_bytes;
   At(loaded, Owner::kWeights) = plan.weight_bytes;
   plan.at_load = loaded;
+  At(plan.at_load, Owner::kWeights) = plan.weight_bytes_at_load;
   At(plan.at_load, Owner::kIo) = io_at_load;
   At(plan.at_load, Owner::kScratch) = plan.head_scratch_bytes;
   plan.at_start = loaded;
@@ -129,8 +134,8 @@ std::vector<uint32_t> Chunks(const Context& x, std::span<const uint32_t> default
   return chunks;
 }
 
-MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
-  MemoryPlan plan = PlanRest(x, chunk);
+// Everything but experts in memory; `plan` is without owners yet.
+void PlanResidentParts(const Context& x, MemoryPlan& plan) {
   plan.resident = true;
   const EngineOptions& o = x.options;
   if (plan.logit_rows == 1 && o.plane_head && !o.exact) {
@@ -153,7 +158,47 @@ MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
   } else {
     plan.weight_bytes = ResidentBytes(x.layout);
   }
+  plan.weight_bytes_at_load = plan.weight_bytes;
+}
+
+// Bytes of the budget that `plan` leaves for more weights and their bounce buffers.
+uint64_t Left(const MemoryPlan& plan) {
+  const uint64_t total = Sum(plan.at_context);
+  return plan.budget > total ? plan.budget - total : 0;
+}
+
+MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
+  MemoryPlan plan = PlanRest(x, chunk);
+  PlanResidentParts(x, plan);
+  if (plan.experts != 0) plan.weight_bytes += ResidentExpertBytes(x.layout);
+  plan.weight_bytes_at_load = plan.weight_bytes;
   FillOwners(plan, LoadBytes(x.threads), 0);
+  return plan;
+}
+
+// Adds a cache of experts to what is planned: `slots` of them, or as many as the budget leaves room
+// for, `least` at least. Returns its bounce buffers.
+uint64_t AddExpertCache(const Context& x, uint32_t slots, uint32_t least, MemoryPlan& plan) {
+  if (slots == 0) slots = ExpertSlotsWithin(x.layout, Left(plan));
+  plan.expert_slots = std::clamp(slots, std::min(least, plan.experts), plan.experts);
+  plan.weight_bytes += ExpertCacheBytes(x.layout, plan.expert_slots);
+  // As if every expert were wanted as often as any other, and a chunk wanted all.
+  double one_each = 0;
+  for (const Part& p : x.layout.experts) one_each += static_cast<double>(p.file_bytes);
+  const RouterConfig& router = x.model.config().router;
+  const double missed = one_each * (1 - static_cast<double>(plan.expert_slots) / plan.experts);
+  plan.disk_bytes_per_token += static_cast<uint64_t>(router.used * missed);
+  plan.disk_bytes_per_chunk += static_cast<uint64_t>(router.experts * missed);
+  return ExpertIoBytes(x.layout);
+}
+
+// The rest of the weights in memory, experts in a cache.
+MemoryPlan PlanExpertCache(const Context& x, uint32_t chunk, uint32_t least) {
+  MemoryPlan plan = PlanRest(x, chunk);
+  PlanResidentParts(x, plan);
+  FillOwners(plan, LoadBytes(x.threads), 0);
+  const uint64_t io = AddExpertCache(x, x.options.experts.slots, least, plan);
+  FillOwners(plan, LoadBytes(x.threads), io);
   return plan;
 }
 
@@ -162,13 +207,19 @@ MemoryPlan PlanStream(const Context& x, uint32_t chunk) {
   plan.resident = false;
   plan.weight_bytes = 0;
   FillOwners(plan, 0, 0);
-  const uint64_t rest = plan.peak_total;
-  const uint64_t left = plan.budget > rest ? plan.budget - rest : 0;
-  const StreamChoice choice = ChooseStream(x.layout, x.options.stream, left);
+  uint64_t io = 0;
+  if (plan.experts != 0) {
+    io = AddExpertCache(x, std::max(kLeastSlots, x.options.experts.slots), 1, plan);
+  }
+  FillOwners(plan, io, io);
+  const StreamChoice choice = ChooseStream(x.layout, x.options.stream, Left(plan));
   plan.stream = choice.options;
-  plan.weight_bytes = choice.weight_bytes;
-  plan.disk_bytes_per_token = choice.pass_bytes;
-  FillOwners(plan, choice.io_bytes, choice.io_bytes);
+  plan.weight_bytes += choice.weight_bytes;
+  plan.weight_bytes_at_load = choice.weight_bytes;
+  plan.disk_bytes_per_token += choice.pass_bytes;
+  plan.disk_bytes_per_chunk += choice.pass_bytes;
+  io += choice.io_bytes;
+  FillOwners(plan, choice.io_bytes, io);
   return plan;
 }
 
@@ -180,12 +231,19 @@ MemoryPlan BestPlan(const Context& x) {
     have = true;
     return best.fits;
   };
-  if (x.options.place != PlaceChoice::kStream) {
+  if (x.options.place != PlaceChoice::kStream && x.options.experts.slots == 0) {
     for (uint32_t chunk : Chunks(x, kResidentChunks)) {
       if (consider(PlanResident(x, chunk))) return best;
     }
   }
   if (x.options.place != PlaceChoice::kResident) {
+    // Rather a smaller chunk than a cache that a token's experts of two layers do not fit.
+    const uint32_t ample = 2 * x.model.config().router.used;
+    for (const uint32_t least : {ample, std::min(ample, kLeastSlots)}) {
+      for (uint32_t chunk : Chunks(x, kStreamChunks)) {
+        if (ample != 0 && consider(PlanExpertCache(x, chunk, least))) return best;
+      }
+    }
     for (uint32_t chunk : Chunks(x, kStreamChunks)) {
       if (consider(PlanStream(x, chunk))) return best;
     }

@@ -15,6 +15,7 @@
 #include "kernel/attention.h"
 #include "kv/cache.h"
 #include "model/model.h"
+#include "weights/experts.h"
 #include "weights/layout.h"
 #include "weights/place.h"
 #include "weights/stream.h"
@@ -49,9 +50,10 @@ struct EngineOptions {
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
-  std::string weights;     // recipe that floats are quantized by as they are loaded; empty: none
-  StreamOptions stream;    // slots = 0: the planner's choice
-  bool plane_head = true;  // split the head into bit planes where that pays (resident, Q8_0)
+  std::string weights;         // recipe that floats are quantized by as they are loaded; empty: none
+  StreamOptions stream;        // slots = 0: the planner's choice
+  ExpertCacheOptions experts;  // slots = 0: the planner's choice
+  bool plane_head = true;      // split the head into bit planes where that pays (resident, Q8_0)
   // Called when vocabulary and plan are there and no weight has been read; an error ends Open.
   std::function<Status(const Engine&)> before_weights;  // may be null
   LoadProgress on_load;                                 // may be null
@@ -70,12 +72,14 @@ struct MemoryPlan {
 
   // What the engine allocates.
   uint32_t context = 0;
-  bool resident = true;
+  bool resident = true;  // the weights apart from experts
   bool plane_head = false;
   StreamOptions stream;
+  uint32_t experts = 0, expert_slots = 0;  // of all layers; in a cache, 0: all in memory
   uint32_t chunk = 0, logit_rows = 0;
   int threads = 0;
   uint64_t base_bytes = 0, vocab_bytes = 0, weight_bytes = 0, io_bytes = 0;
+  uint64_t weight_bytes_at_load = 0;  // of weight_bytes, those held while bounce buffers load them
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_page_bytes = 0;
@@ -89,6 +93,7 @@ struct MemoryPlan {
   } predicted;
   double head_share = 1;  // of the head's bytes that a token reads
   uint64_t weight_bytes_per_token = 0, disk_bytes_per_token = 0;
+  uint64_t disk_bytes_per_chunk = 0;                                        // of a prompt
   uint64_t kv_bytes_per_token_mean = 0, kv_bytes_per_token_at_context = 0;  // read by attention
   struct Suggestion {
     std::string change;  // "--ctx 1024", "--memory 420MiB", ...

@@ -51,6 +51,27 @@ class ProbePlace final : public WeightPlace {
   std::vector<uint64_t> offsets_;
 };
 
+// The same of experts, each at its own place in the ring.
+class ProbeExperts final : public ExpertPlace {
+ public:
+  ProbeExperts(const WeightLayout& layout, Buffer ring)
+      : ring_(std::move(ring)), stride_(layout.max_expert_bytes()), count_(layout.expert_count) {}
+  void Announce(uint32_t, std::span<const uint32_t>) override {}
+  void Expect(uint32_t, std::span<const uint32_t>) override {}
+  bool Ready(uint32_t, uint32_t) const override { return true; }
+  Result<const uint8_t*> Acquire(uint32_t layer, uint32_t expert) override {
+    return ring_.data() + (layer * count_ + expert) % (ring_.size() / stride_) * stride_;
+  }
+  void Release(uint32_t, uint32_t) override {}
+  ExpertStats stats() const override { return {}; }
+  uint32_t slots() const override { return 0; }
+
+ private:
+  Buffer ring_;
+  const uint64_t stride_;
+  const uint32_t count_;
+};
+
 // Keys that `tokens` queries from position `first` on see in a layer.
 double Pairs(uint32_t window, uint32_t first, uint32_t tokens) {
   double pairs = 0;
@@ -193,13 +214,13 @@ Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& p
 }
 
 void PredictSpeed(const StepTimes& times, double disk_bytes_per_s, MemoryPlan& plan) {
-  const double disk = plan.resident || disk_bytes_per_s <= 0
-                          ? 0
-                          : static_cast<double>(plan.disk_bytes_per_token) / disk_bytes_per_s;
+  const auto disk = [&](uint64_t bytes) {
+    return disk_bytes_per_s <= 0 ? 0 : static_cast<double>(bytes) / disk_bytes_per_s;
+  };
   const double empty = times.decode_s - (1 - plan.head_share) * times.head_s;
   const auto decode_tps = [&](uint64_t kv_bytes) {
     const double seconds = empty + times.decode_per_kv_byte * static_cast<double>(kv_bytes);
-    return 1 / std::max({seconds, disk, 1e-9});
+    return 1 / std::max({seconds, disk(plan.disk_bytes_per_token), 1e-9});
   };
   plan.predicted.decode_tps = decode_tps(plan.kv_bytes_per_token_mean);
   plan.predicted.decode_tps_at_start = decode_tps(0);
@@ -207,20 +228,38 @@ void PredictSpeed(const StepTimes& times, double disk_bytes_per_s, MemoryPlan& p
   const double passes = std::ceil(static_cast<double>(times.prompt_tokens) / plan.chunk);
   plan.predicted.prompt_tokens = times.prompt_tokens;
   plan.predicted.prefill_tps =
-      times.prompt_tokens / std::max({times.prompt_s, passes * disk, 1e-9});
+      times.prompt_tokens /
+      std::max({times.prompt_s, passes * disk(plan.disk_bytes_per_chunk), 1e-9});
 }
 
-Result<std::unique_ptr<WeightPlace>> MakeProbePlace(const WeightLayout& layout, Ledger& ledger,
-                                                    ThreadPool& pool) {
-  uint64_t largest = 0;
-  for (const Part& part : layout.parts) largest = std::max<uint64_t>(largest, part.bytes);
-  const uint64_t bytes = std::max(largest, std::min(layout.total_bytes(), kRing));
+namespace {
+
+// A ring for parts of `total` bytes, of which the largest has `largest`.
+Result<Buffer> MakeRing(uint64_t largest, uint64_t total, Ledger& ledger, ThreadPool& pool) {
+  const uint64_t bytes = std::max(largest, std::min(total, kRing));
   SNUG_ASSIGN(Buffer ring, Buffer::Allocate(ledger, Owner::kWeights, bytes, Pages::kHuge,
                                             "weights for measuring"));
   pool.For(ring.size() / kFillTask, [&](size_t task, int) {
     std::memset(ring.data() + task * kFillTask, kFill, kFillTask);
   });
+  return ring;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<WeightPlace>> MakeProbePlace(const WeightLayout& layout, Ledger& ledger,
+                                                    ThreadPool& pool) {
+  uint64_t largest = 0;
+  for (const Part& part : layout.parts) largest = std::max<uint64_t>(largest, part.bytes);
+  SNUG_ASSIGN(Buffer ring, MakeRing(largest, layout.total_bytes(), ledger, pool));
   return std::unique_ptr<WeightPlace>(std::make_unique<ProbePlace>(layout, std::move(ring)));
+}
+
+Result<std::unique_ptr<ExpertPlace>> MakeProbeExperts(const WeightLayout& layout, Ledger& ledger,
+                                                      ThreadPool& pool) {
+  SNUG_ASSIGN(Buffer ring,
+              MakeRing(layout.max_expert_bytes(), layout.expert_bytes(), ledger, pool));
+  return std::unique_ptr<ExpertPlace>(std::make_unique<ProbeExperts>(layout, std::move(ring)));
 }
 
 }  // namespace snug

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "engine/planner.h"
+#include "weights/experts.h"
 #include "weights/place.h"
 
 namespace snug {
@@ -32,5 +33,7 @@ void PredictSpeed(const StepTimes& times, double disk_bytes_per_s, MemoryPlan& p
 // caches, and smaller than most models.
 Result<std::unique_ptr<WeightPlace>> MakeProbePlace(const WeightLayout& layout, Ledger& ledger,
                                                     ThreadPool& pool);
+Result<std::unique_ptr<ExpertPlace>> MakeProbeExperts(const WeightLayout& layout, Ledger& ledger,
+                                                      ThreadPool& pool);
 
 }  // namespace snug

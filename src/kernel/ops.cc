@@ -83,6 +83,12 @@ static void AddToT(const float* x, size_t n, float* y) {
                     HWY_ATTR { store(hn::Add(load(x + i), load(y + i)), y + i); });
 }
 
+static void AddScaledT(float s, const float* x, size_t n, float* y) {
+  ForVectors(n, [&](size_t i, auto load, auto store) HWY_ATTR {
+    store(hn::MulAdd(hn::Set(DF(), s), load(x + i), load(y + i)), y + i);
+  });
+}
+
 static void ScaleT(float s, size_t n, float* x) {
   ForVectors(n, [&](size_t i, auto load, auto store)
                     HWY_ATTR { store(hn::Mul(load(x + i), hn::Set(DF(), s)), x + i); });
@@ -129,6 +135,18 @@ static void GeluErfT(size_t n, float* x) {
     const VF tail = hn::Mul(hn::Mul(p, t), Exp(hn::Neg(hn::Mul(z, z))));
     const VF phi = hn::IfThenElse(hn::Lt(v, hn::Zero(d)), tail, hn::Sub(one, tail));
     store(hn::Mul(v, phi), x + i);
+  });
+}
+
+static void ClampedSwigluT(const float* gate, const float* up, float alpha, float limit, size_t n,
+                           float* y) {
+  ForVectors(n, [&](size_t i, auto load, auto store) HWY_ATTR {
+    const DF d;
+    const VF most = hn::Set(d, limit);
+    const VF g = hn::Min(load(gate + i), most);
+    const VF u = hn::Max(hn::Min(load(up + i), most), hn::Neg(most));
+    const VF gated = Gate(g, hn::Mul(g, hn::Set(d, alpha)));
+    store(hn::Mul(gated, hn::Add(u, hn::Set(d, 1.0f))), y + i);
   });
 }
 
@@ -204,10 +222,12 @@ namespace snug {
 HWY_EXPORT(RmsNormT);
 HWY_EXPORT(LayerNormT);
 HWY_EXPORT(AddToT);
+HWY_EXPORT(AddScaledT);
 HWY_EXPORT(ScaleT);
 HWY_EXPORT(SiluMulT);
 HWY_EXPORT(GeluMulT);
 HWY_EXPORT(GeluErfT);
+HWY_EXPORT(ClampedSwigluT);
 HWY_EXPORT(SoftmaxT);
 HWY_EXPORT(ArgMaxT);
 HWY_EXPORT(SoftCapT);
@@ -220,6 +240,9 @@ void LayerNorm(const float* x, const float* w, const float* b, float eps, size_t
   HWY_DYNAMIC_DISPATCH(LayerNormT)(x, w, b, eps, n, y);
 }
 void AddTo(const float* x, size_t n, float* y) { HWY_DYNAMIC_DISPATCH(AddToT)(x, n, y); }
+void AddScaled(float s, const float* x, size_t n, float* y) {
+  HWY_DYNAMIC_DISPATCH(AddScaledT)(s, x, n, y);
+}
 void Scale(float s, size_t n, float* x) { HWY_DYNAMIC_DISPATCH(ScaleT)(s, n, x); }
 void SiluMul(const float* gate, const float* up, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(SiluMulT)(gate, up, n, y);
@@ -228,6 +251,10 @@ void GeluMul(const float* gate, const float* up, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(GeluMulT)(gate, up, n, y);
 }
 void GeluErf(size_t n, float* x) { HWY_DYNAMIC_DISPATCH(GeluErfT)(n, x); }
+void ClampedSwiglu(const float* gate, const float* up, float alpha, float limit, size_t n,
+                   float* y) {
+  HWY_DYNAMIC_DISPATCH(ClampedSwigluT)(gate, up, alpha, limit, n, y);
+}
 void Softmax(float* x, size_t n) { HWY_DYNAMIC_DISPATCH(SoftmaxT)(x, n); }
 size_t ArgMax(const float* x, size_t n) { return HWY_DYNAMIC_DISPATCH(ArgMaxT)(x, n); }
 void SoftCap(float cap, size_t n, float* x) { HWY_DYNAMIC_DISPATCH(SoftCapT)(cap, n, x); }

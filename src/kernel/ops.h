@@ -14,10 +14,14 @@ void RmsNorm(const float* x, const float* w, float eps, size_t n, float* y);
 // may be x.
 void LayerNorm(const float* x, const float* w, const float* b, float eps, size_t n, float* y);
 void AddTo(const float* x, size_t n, float* y);                        // y += x
+void AddScaled(float s, const float* x, size_t n, float* y);           // y += s * x
 void Scale(float s, size_t n, float* x);                               // x *= s
 void SiluMul(const float* gate, const float* up, size_t n, float* y);  // silu(gate) * up
 void GeluMul(const float* gate, const float* up, size_t n, float* y);  // gelu_tanh(gate) * up
 void GeluErf(size_t n, float* x);  // x = x Phi(x), Phi the normal distribution function
+// gpt-oss: g sigmoid(alpha g) (u + 1), where g = min(gate, limit), u = up within [-limit, limit].
+void ClampedSwiglu(const float* gate, const float* up, float alpha, float limit, size_t n,
+                   float* y);
 void Softmax(float* x, size_t n);
 size_t ArgMax(const float* x, size_t n);      // the first of equals
 void SoftCap(float cap, size_t n, float* x);  // cap * tanh(x / cap)

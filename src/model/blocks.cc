@@ -16,10 +16,13 @@ constexpr size_t kTaskBytes = 64 << 10;
 struct Views {
   float *x, *h, *q, *k, *v, *attended, *ffn, *logits, *angles;
   uint8_t* acts;
+  ExpertBuffers experts;
 };
 
+size_t FfnWidth(const ModelConfig& c) { return std::max(c.ffn, c.shared_ffn); }
+
 size_t WidestInput(const ModelConfig& c) {
-  return std::max({size_t{c.dim}, size_t{c.ffn}, size_t{c.heads} * c.head_dim});
+  return std::max({size_t{c.dim}, FfnWidth(c), size_t{c.heads} * c.head_dim});
 }
 
 Views CarveActivations(const BlocksLayout& l, Carver& carve) {
@@ -32,10 +35,11 @@ Views CarveActivations(const BlocksLayout& l, Carver& carve) {
   v.k = carve.Floats(rows * c.kv_heads * c.head_dim);
   v.v = carve.Floats(rows * c.kv_heads * c.head_dim);
   v.attended = carve.Floats(rows * c.heads * c.head_dim);
-  v.ffn = carve.Floats(rows * c.ffn);
+  v.ffn = carve.Floats(rows * FfnWidth(c));
   v.angles = carve.Floats(rows * 2 * c.head_dim);
   v.acts = carve.Bytes(Activations::Bytes(rows, WidestInput(c)));
   v.logits = carve.Floats(size_t{l.logit_rows} * c.vocab);
+  if (c.router.experts != 0) v.experts = CarveExperts(l, carve);
   return v;
 }
 
@@ -96,6 +100,7 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
   b->ffn_ = v.ffn;
   b->angles_ = v.angles;
   b->logits_ = v.logits;
+  b->experts_ = v.experts;
   b->acts_.Bind(v.acts, layout.chunk, WidestInput(*layout.config));
   b->thread_scratch_ = b->scratch_.data();
   b->thread_scratch_bytes_ = ThreadScratch(layout);
@@ -144,11 +149,13 @@ void Blocks::Norm(const float* weight) {
 
 void Blocks::Multiply(std::span<const Product> products) {
   // Tasks are runs of panels, in order over all products.
-  std::array<PackedMatrix, 4> matrix{};
-  std::array<size_t, 4> per_task{}, first_task{};
+  std::array<PackedMatrix, kMaxProducts> matrix{};
+  std::array<size_t, kMaxProducts> per_task{}, first_task{};
+  assert(products.size() <= kMaxProducts);
   size_t tasks = 0;
   for (size_t i = 0; i < products.size(); ++i) {
-    const PackedMatrix& w = matrix[i] = Seen(products[i].w);
+    const Activations& x = products[i].x == nullptr ? acts_ : *products[i].x;
+    const PackedMatrix& w = matrix[i] = Seen(products[i].w, x);
     per_task[i] = std::max<size_t>(1, kTaskBytes / PanelBytes(w.type, w.cols));
     first_task[i] = tasks;
     tasks += (w.panels() + per_task[i] - 1) / per_task[i];
@@ -157,12 +164,13 @@ void Blocks::Multiply(std::span<const Product> products) {
     size_t i = products.size() - 1;
     while (task < first_task[i]) --i;
     const Product& p = products[i];
+    const Activations& x = p.x == nullptr ? acts_ : *p.x;
     const size_t first = (task - first_task[i]) * per_task[i];
     const size_t last = std::min(first + per_task[i], matrix[i].panels());
-    MatMul(matrix[i], acts_, first, last, exact_, p.out, p.stride);
+    MatMul(matrix[i], x, first, last, exact_, p.out, p.stride);
     if (p.bias == nullptr) return;
     const size_t column = first * kPanelRows, columns = Panels(matrix[i], first, last).rows;
-    for (size_t r = 0; r < acts_.tokens; ++r) {
+    for (size_t r = 0; r < x.tokens; ++r) {
       AddTo(p.bias + column, columns, p.out + r * p.stride + column);
     }
   });

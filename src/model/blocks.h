@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "model/model.h"
 #include "model/observer.h"
 #include "model/rope.h"
+#include "weights/experts.h"
 
 namespace snug {
 
@@ -35,12 +37,37 @@ struct RowSpan {
   uint32_t first_pos = 0;
 };
 
+// Activations of RoutedFfn; views. A batch is some experts' members, expert by expert.
+struct ExpertBuffers {
+  float* router = nullptr;       // [chunk, experts] logits
+  float* weights = nullptr;      // [chunk, used]
+  uint32_t* chosen = nullptr;    // [chunk, used]
+  uint32_t* members = nullptr;   // [chunk * used] row * used + rank, by expert, then by row
+  uint32_t* first = nullptr;     // [experts + 1] where each expert's members begin
+  uint32_t* present = nullptr;   // [experts] those with members, ascending
+  float* rows = nullptr;         // [batch, dim] inputs of a batch, then its outputs
+  float* hidden = nullptr;       // [batch, expert_ffn]
+  uint8_t* acts = nullptr;       // int8 inputs of a batch
+  float* sum = nullptr;          // as h: the weighted sums
+  float* guess = nullptr;        // [kGuessRows, dim] inputs of the next layer's router
+  uint32_t* expected = nullptr;  // [experts] what it chose
+};
+
 class Blocks {
  public:
   // Reserves activations and scratch as the layout says. `divisors`: see RopeTable.
   static Result<std::unique_ptr<Blocks>> Create(const BlocksLayout& layout, bool exact,
                                                 const float* divisors, Ledger& ledger,
                                                 ThreadPool& pool, KvCache& cache);
+
+  // Before the first step of a model with experts: where they live, and their parts by layer. Both
+  // must outlive the blocks.
+  void UseExperts(ExpertPlace* place, std::span<const Part> parts);
+  // Ahead of a layer: the weights of the one after it where they are in memory, or null; its router
+  // then says which experts to load ahead.
+  void set_next_layer(const LayerWeights* next) { next_layer_ = next; }
+  // The first error since the last call, if any.
+  Status TakeError();
 
   // --- a step: rows, then their embeddings in x(), then layers, then the head.
   void Begin(std::span<const RowSpan> spans);
@@ -54,9 +81,15 @@ class Blocks {
   void ProjectQkv(const LayerWeights& w);  // q, k, v = h Wq, h Wk, h Wv
   // Norms queries and keys where w has norms, rotates, and encodes keys and values into the cache.
   void RotateAndStore(uint32_t layer, const LayerWeights& w);
-  void Attend(uint32_t layer);             // attended = softmax(q k') v over the encoded cache
+  // attended = softmax(q k') v over the encoded cache; `sinks`: see AttentionArgs.
+  void Attend(uint32_t layer, const float* sinks = nullptr);
   void ProjectOut(const LayerWeights& w);  // out = attended Wo
   void GatedFfn(const LayerWeights& w);    // out = (act(h Wgate) * h Wup) Wdown
+  // out = sum of the chosen experts' gated products, weighed by the router (Shazeer et al. 2017),
+  // and of the shared expert's where w has one. Tokens are grouped by expert, so a step reads each
+  // expert once; a token's sum runs over its experts in ascending order. A failed read of an expert
+  // leaves `out` undefined and shows in TakeError.
+  void RoutedFfn(uint32_t layer, const LayerWeights& w);
   // x += out, or RMSNorm(out) where `norm` is given, times residual_scale.
   void AddResidual(const float* norm);
 
@@ -77,6 +110,7 @@ class Blocks {
   float* logits(size_t row) { return logits_ + row * config_.vocab; }  // [logit_rows, vocab]
 
   uint64_t kv_bytes_read() const { return kv_bytes_; }
+  uint64_t expert_bytes_used() const { return expert_bytes_; }
   // Sees every product from now on; null for none. Must outlive the blocks.
   void set_observer(ProductObserver* observer) { observer_ = observer; }
 
@@ -86,7 +120,10 @@ class Blocks {
     const float* bias;  // [w.rows], or null
     float* out;
     size_t stride;
+    const Activations* x = nullptr;  // null: acts_
   };
+  struct ExpertRun;  // an expert of a batch
+
   Blocks(const BlocksLayout& layout, bool exact, const float* divisors, ThreadPool& pool,
          KvCache& cache);
   // Calls fn(row) for all rows: inline for few, else in parallel.
@@ -96,11 +133,20 @@ class Blocks {
   bool Quantizes(uint32_t cols) const { return !exact_ && cols % kQBlock == 0; }
   // acts_ = rows of src [rows, cols].
   void Prepare(const float* src, uint32_t rows, uint32_t cols);
-  // The matrix to multiply acts_ by: w, or what the observer puts in its place.
-  PackedMatrix Seen(const PackedMatrix& w) {
-    return observer_ == nullptr ? w : observer_->See(w, acts_);
+  // The matrix to multiply x by: w, or what the observer puts in its place.
+  PackedMatrix Seen(const PackedMatrix& w, const Activations& x) {
+    return observer_ == nullptr ? w : observer_->See(w, x);
   }
   void Multiply(std::span<const Product> products);
+  // y [n] = act(gate) * up
+  void Gate(const float* gate, const float* up, size_t n, float* y) const;
+  // One task (kFfnPanels panels) of hidden [rows, stride] = act(x Wgate) * x Wup.
+  void GateTask(const LayerWeights& w, const Activations& x, size_t task, int thread, float* hidden,
+                size_t stride);
+  void GroupByExpert();
+  void ExpectNext(uint32_t layer);
+  void SharedFfn(const LayerWeights& w);
+  void RunExperts(std::span<ExpertRun> runs);
   void AttendGroup(std::span<const AttentionArgs> args);
 
   const ModelConfig& config_;
@@ -113,6 +159,12 @@ class Blocks {
   Activations acts_;
   float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr;
   float *attended_ = nullptr, *ffn_ = nullptr, *logits_ = nullptr;
+  ExpertBuffers experts_{};
+  size_t present_ = 0;  // of experts_.present
+  ExpertPlace* expert_place_ = nullptr;
+  std::span<const Part> expert_parts_;
+  const LayerWeights* next_layer_ = nullptr;
+  std::optional<Error> error_;
   float* angles_ = nullptr;   // [chunk, 2 kinds, head_dim] cosines and sines
   float* partial_ = nullptr;  // split attention
   uint8_t* thread_scratch_ = nullptr;
@@ -120,7 +172,7 @@ class Blocks {
   uint32_t rows_ = 0, head_rows_ = 0;
   std::vector<RowSpan> spans_;
   std::vector<AttentionArgs> args_;
-  uint64_t kv_bytes_ = 0;
+  uint64_t kv_bytes_ = 0, expert_bytes_ = 0;
   ProductObserver* observer_ = nullptr;
 };
 

@@ -102,7 +102,7 @@ void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
   }
 }
 
-void Blocks::Attend(uint32_t layer) {
+void Blocks::Attend(uint32_t layer, const float* sinks) {
   const ModelConfig& c = config_;
   const size_t width = size_t{c.heads} * c.head_dim;
   args_.clear();
@@ -118,6 +118,7 @@ void Blocks::Attend(uint32_t layer) {
     a.scale = c.attention_scale;
     a.softcap = c.attention_softcap;
     a.exact = exact_;
+    a.sinks = sinks;
     a.q = q_ + s.first_row * width;
     a.q_stride = width;
     a.tokens = s.rows;

@@ -7,28 +7,46 @@
 
 namespace snug {
 
-void Blocks::GatedFfn(const LayerWeights& w) {
-  const PackedMatrix gate = Seen(w[Role::kGate]), up = Seen(w[Role::kUp]);
+void Blocks::Gate(const float* gate, const float* up, size_t n, float* y) const {
+  switch (config_.activation) {
+    case Activation::kSilu:
+      return SiluMul(gate, up, n, y);
+    case Activation::kGeluTanh:
+      return GeluMul(gate, up, n, y);
+    case Activation::kClampedSwiglu:
+      return ClampedSwiglu(gate, up, config_.swiglu_alpha, config_.swiglu_limit, n, y);
+  }
+}
+
+void Blocks::GateTask(const LayerWeights& w, const Activations& x, size_t task, int thread,
+                      float* hidden, size_t stride) {
   const float* gate_bias = w.vec(Role::kGateBias);
   const float* up_bias = w.vec(Role::kUpBias);
-  const size_t ffn = config_.ffn;
-  const size_t tasks = (gate.panels() + kFfnPanels - 1) / kFfnPanels;
-  const auto join = config_.activation == Activation::kSilu ? SiluMul : GeluMul;
-  pool_.For(tasks, [&](size_t task, int thread) {
-    const size_t first = task * kFfnPanels;
-    const size_t last = std::min(first + kFfnPanels, gate.panels());
-    const PackedMatrix g = Panels(gate, first, last), u = Panels(up, first, last);
-    const size_t column = first * kPanelRows;
-    float* out = ffn_ + column;  // [rows, ffn], these columns
-    auto* tile = reinterpret_cast<float*>(thread_scratch_ + thread * thread_scratch_bytes_);
-    constexpr size_t kTileCols = kFfnPanels * kPanelRows;
-    MatMul(g, acts_, 0, last - first, exact_, out, ffn);
-    MatMul(u, acts_, 0, last - first, exact_, tile, kTileCols);
-    for (size_t r = 0; r < rows_; ++r) {
-      if (gate_bias != nullptr) AddTo(gate_bias + column, g.rows, out + r * ffn);
-      if (up_bias != nullptr) AddTo(up_bias + column, g.rows, tile + r * kTileCols);
-      join(out + r * ffn, tile + r * kTileCols, g.rows, out + r * ffn);
-    }
+  const size_t first = task * kFfnPanels;
+  const size_t last = std::min(first + kFfnPanels, w[Role::kGate].panels());
+  const PackedMatrix g = Panels(w[Role::kGate], first, last);
+  const PackedMatrix u = Panels(w[Role::kUp], first, last);
+  const size_t column = first * kPanelRows;
+  float* out = hidden + column;  // these columns of all rows
+  auto* tile = reinterpret_cast<float*>(thread_scratch_ + thread * thread_scratch_bytes_);
+  constexpr size_t kTileCols = kFfnPanels * kPanelRows;
+  MatMul(g, x, 0, last - first, exact_, out, stride);
+  MatMul(u, x, 0, last - first, exact_, tile, kTileCols);
+  for (size_t r = 0; r < x.tokens; ++r) {
+    float* gates = out + r * stride;
+    float* ups = tile + r * kTileCols;
+    if (gate_bias != nullptr) AddTo(gate_bias + column, g.rows, gates);
+    if (up_bias != nullptr) AddTo(up_bias + column, g.rows, ups);
+    Gate(gates, ups, g.rows, gates);
+  }
+}
+
+void Blocks::GatedFfn(const LayerWeights& w) {
+  LayerWeights seen = w;
+  seen[Role::kGate] = Seen(w[Role::kGate], acts_);
+  seen[Role::kUp] = Seen(w[Role::kUp], acts_);
+  pool_.For(GateTasks(w), [&](size_t task, int thread) {
+    GateTask(seen, acts_, task, thread, ffn_, config_.ffn);
   });
   Prepare(ffn_, rows_, config_.ffn);
   const Product products[] = {{w[Role::kDown], w.vec(Role::kDownBias), h_, config_.dim}};

@@ -13,6 +13,8 @@ namespace snug {
 inline constexpr uint32_t kFfnPanels = 4;
 // Split attention is used for at most this many rows at once; more run in groups.
 inline constexpr uint32_t kSplitRows = kMaxSplitRows;
+// Products of one parallel loop, and experts of one batch.
+inline constexpr size_t kMaxProducts = 16;
 // Rows up to which a loop over rows stays on the calling thread: a hand-over costs more than a few
 // rows.
 inline constexpr uint32_t kInlineRows = 2;
@@ -38,10 +40,18 @@ class Carver {
   size_t used_ = 0;
 };
 
+// Lays out the buffers of RoutedFfn.
+ExpertBuffers CarveExperts(const BlocksLayout& l, Carver& carve);
+
 // Panels [first, last) of w.
 inline PackedMatrix Panels(const PackedMatrix& w, size_t first, size_t last) {
   const size_t rows = std::min<size_t>(w.rows, last * kPanelRows) - first * kPanelRows;
   return {w.data + first * PanelBytes(w.type, w.cols), w.type, static_cast<uint32_t>(rows), w.cols};
+}
+
+// Tasks of the gated product of w.
+inline size_t GateTasks(const LayerWeights& w) {
+  return (w[Role::kGate].panels() + kFfnPanels - 1) / kFfnPanels;
 }
 
 template <class F>

@@ -7,7 +7,7 @@
 
 namespace snug {
 
-enum class Activation : uint8_t { kSilu, kGeluTanh };
+enum class Activation : uint8_t { kSilu, kGeluTanh, kClampedSwiglu };
 enum class Pooling : uint8_t { kMean, kCls };  // of an encoder: over all tokens, or the first
 enum class RopeScaling : uint8_t { kNone, kLinear, kYarn };
 
@@ -20,19 +20,32 @@ struct RopeConfig {
   float factor = 1;
   float original_context = 0;           // YaRN (Peng et al. 2023), LongRoPE
   float beta_fast = 32, beta_slow = 1;  // YaRN
+  bool truncate = true;                 // YaRN: its ramp begins and ends at whole dimensions
   float attention_factor = 0;           // of cosines and sines; 0: YaRN's 0.1 ln(factor) + 1, or 1
   bool interleaved = false;             // pairs (2i, 2i+1), as GGUF permutes Llama's rows
+};
+
+// How a router's logits choose experts and weigh what they give.
+struct RouterConfig {
+  enum class Score : uint8_t { kSoftmax, kSigmoid };
+  uint32_t experts = 0, used = 0;  // of a layer, of a token; 0: the model has none
+  Score score = Score::kSoftmax;   // over all experts of the layer
+  bool normalize = false;  // the chosen scores are divided by their sum: a softmax over the chosen
+  float scale = 1;         // multiplies the weights
 };
 
 struct ModelConfig {
   std::string arch, name;
   uint32_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
+  uint32_t expert_ffn = 0, shared_ffn = 0;  // widths of one routed and of the shared expert
   uint32_t trained_context = 0;
   float eps = 1e-6f;
   float attention_scale = 0;                                       // multiplies q.k
   float embedding_scale = 1, residual_scale = 1, logit_scale = 1;  // multipliers
   float attention_softcap = 0, logit_softcap = 0;                  // 0: none
   Activation activation = Activation::kSilu;
+  float swiglu_alpha = 1.702f, swiglu_limit = 7;  // of kClampedSwiglu
+  RouterConfig router;
   bool tied = false;             // the head is the token embedding
   RopeConfig rope, local_rope;   // local_rope: of the layers with a window
   std::vector<uint32_t> window;  // [layers], 0 = full attention

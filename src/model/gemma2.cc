@@ -50,8 +50,9 @@ Result<std::unique_ptr<Model>> OpenGemma2(const ModelFile& file) {
   c.activation = Activation::kGeluTanh;
   c.embedding_scale = std::sqrt(static_cast<float>(c.dim));
   // Files of the 27B model scale queries by dim / heads instead of head_dim.
-  if (c.layers == 46 && !file.Has(c.arch + ".attention.scale"))
+  if (c.layers == 46 && !file.Has(c.arch + ".attention.scale")) {
     c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.dim / c.heads));
+  }
   SNUG_ASSIGN(c.attention_softcap,
               ReadFactor(file, c.arch + ".attn_logit_softcapping", kAttentionCap));
   SNUG_ASSIGN(c.logit_softcap, ReadFactor(file, c.arch + ".final_logit_softcapping", kLogitCap));

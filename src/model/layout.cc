@@ -47,15 +47,17 @@ Result<const TensorInfo*> Find(const ModelFile& file, const std::string& name, u
 
 bool IsFloat(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16; }
 
-// The tensors of a layer, or of the model with an empty prefix, as one part.
+// The tensors of a layer (or of the model, with an empty prefix) that belong to none or to its
+// experts, as one part: of one expert, in that case.
 Result<Part> MakePart(const ModelFile& file, std::string name, const std::string& prefix,
-                      const LayerTensors& tensors) {
+                      const LayerTensors& tensors, bool experts) {
   Part part{std::move(name), {}, 0, 0};
   for (const LayerTensor& t : tensors) {
+    if ((t.experts != 0) != experts) continue;
     const std::string full = fmt::format("{}{}", prefix, t.name);
     if (t.optional && file.Find(full) == nullptr) continue;
-    SNUG_ASSIGN(const TensorInfo* info,
-                Find(file, full, t.of_rows == 0 ? t.rows : t.of_rows, t.cols));
+    const uint64_t rows = t.of_rows == 0 ? t.rows : t.of_rows;
+    SNUG_ASSIGN(const TensorInfo* info, Find(file, full, rows * std::max(1u, t.experts), t.cols));
     if (!t.packed && !IsFloat(info->type)) {
       return MakeError(Code::kBadFile, fmt::format("{}: {} is {}, expected a float type",
                                                    file.path(), full, Info(info->type).name));
@@ -70,12 +72,17 @@ Result<Part> MakePart(const ModelFile& file, std::string name, const std::string
 Result<WeightLayout> MakeLayout(const ModelFile& file, const Model& model) {
   const ModelConfig& c = model.config();
   WeightLayout layout;
-  SNUG_ASSIGN(Part globals, MakePart(file, "globals", "", model.Globals()));
+  SNUG_ASSIGN(Part globals, MakePart(file, "globals", "", model.Globals(), false));
   layout.parts.push_back(std::move(globals));
+  layout.expert_count = c.router.experts;
   for (uint32_t l = 0; l < c.layers; ++l) {
-    SNUG_ASSIGN(Part part, MakePart(file, fmt::format("layer {}", l), fmt::format("blk.{}.", l),
-                                    model.Tensors(l)));
+    const LayerTensors tensors = model.Tensors(l);
+    const std::string prefix = fmt::format("blk.{}.", l);
+    SNUG_ASSIGN(Part part, MakePart(file, fmt::format("layer {}", l), prefix, tensors, false));
     layout.parts.push_back(std::move(part));
+    if (c.router.experts == 0) continue;
+    SNUG_ASSIGN(Part expert, MakePart(file, fmt::format("experts {}", l), prefix, tensors, true));
+    layout.experts.push_back(std::move(expert));
   }
 
   layout.first_head = layout.parts.size();

@@ -38,6 +38,7 @@ class Llama final : public Model {
 }  // namespace
 
 Result<std::unique_ptr<Model>> OpenLlama(const ModelFile& file) {
+  if (file.GetUint("llama.expert_count").value_or(0) != 0) return OpenMixtral(file);
   SNUG_ASSIGN(ModelConfig c, ReadCommonConfig(file));
   c.rope.interleaved = RotaryInterleaved(file, c.arch);
   c.local_rope = c.rope;

@@ -8,7 +8,8 @@ namespace snug {
 namespace {
 
 // Bounds far above any published model and far below where products of two of them overflow.
-constexpr uint64_t kMaxLayers = 4096, kMaxDim = 1 << 20, kMaxHeads = 1 << 12, kMaxVocab = 1 << 24;
+constexpr uint64_t kMaxLayers = 4096, kMaxDim = 1 << 20, kMaxHeads = 1 << 12, kMaxVocab = 1 << 24,
+                   kMaxExperts = 1 << 12;
 
 Error Bad(const ModelFile& file, const std::string& key, uint64_t value, uint64_t max) {
   return MakeError(Code::kBadFile,
@@ -148,6 +149,33 @@ Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, Mod
   for (uint32_t l = 0; l < c->layers; ++l) {
     const bool local = flags.empty() ? pattern == 0 || (l + 1) % pattern != 0 : flags[l] != 0;
     if (local) c->window[l] = static_cast<uint32_t>(window);
+  }
+  return {};
+}
+
+Status ReadExperts(const ModelFile& file, ModelConfig* c) {
+  RouterConfig& r = c->router;
+  SNUG_ASSIGN(r.experts, Bounded(file, c->arch + ".expert_count", kMaxExperts));
+  SNUG_ASSIGN(r.used, Bounded(file, c->arch + ".expert_used_count", r.experts));
+  SNUG_ASSIGN(c->expert_ffn,
+              BoundedOr(file, c->arch + ".expert_feed_forward_length", kMaxDim, c->ffn));
+  c->ffn = 0;
+  r.normalize = file.GetBool(c->arch + ".expert_weights_norm").value_or(r.normalize);
+  SNUG_ASSIGN(r.scale, ReadFactor(file, c->arch + ".expert_weights_scale", 1));
+  // Numbered as llama.cpp numbers them.
+  switch (const uint64_t gate = file.GetUint(c->arch + ".expert_gating_func").value_or(0)) {
+    case 0:
+      break;
+    case 1:
+      r.score = RouterConfig::Score::kSoftmax;
+      break;
+    case 2:
+      r.score = RouterConfig::Score::kSigmoid;
+      break;
+    default:
+      return MakeError(Code::kBadFile,
+                       fmt::format("{}: {}.expert_gating_func = {} is not supported", file.path(),
+                                   c->arch, gate));
   }
   return {};
 }

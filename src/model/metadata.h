@@ -13,6 +13,9 @@ namespace snug {
 // Fills everything but what an architecture decides for itself (activation, windows, scales,
 // interleaving).
 Result<ModelConfig> ReadCommonConfig(const ModelFile& file);
+// Whether rotary pairs are neighbouring rows of q and k, as in the GGUF files of architectures
+// whose converter permutes them; false where the model comes from a folder.
+bool RotaryInterleaved(const ModelFile& file, const std::string& arch);
 // A factor of a multiplier kind (embedding, residual, logits, softcaps), or `fallback` where the
 // file has none. kBadFile where it is negative or not finite.
 Result<float> ReadFactor(const ModelFile& file, const std::string& key, double fallback);
@@ -21,8 +24,8 @@ Result<float> ReadFactor(const ModelFile& file, const std::string& key, double f
 // layer.
 Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, ModelConfig* c);
 
-// Whether rotary pairs are neighbouring rows of q and k, as in the GGUF files of architectures
-// whose converter permutes them; false where the model comes from a folder.
-bool RotaryInterleaved(const ModelFile& file, const std::string& arch);
+// Sets c->router and the experts' widths from expert_count and its siblings; c->ffn becomes 0, for
+// models whose layers all have experts. kBadFile where the counts do not go together.
+Status ReadExperts(const ModelFile& file, ModelConfig* c);
 
 }  // namespace snug

@@ -21,8 +21,14 @@ RopeTable::RopeTable(const RopeConfig& c, const float* divisors) : frequency_(c.
   double low = 0, high = 0;
   if (c.attention_factor > 0) magnitude_ = c.attention_factor;
   if (c.scaling == RopeScaling::kYarn) {
-    low = std::max(0.0, std::floor(CorrectionDim(c, c.beta_fast)));
-    high = std::min(c.dim - 1.0, std::ceil(CorrectionDim(c, c.beta_slow)));
+    low = CorrectionDim(c, c.beta_fast);
+    high = CorrectionDim(c, c.beta_slow);
+    if (c.truncate) {
+      low = std::floor(low);
+      high = std::ceil(high);
+    }
+    low = std::max(0.0, low);
+    high = std::min(c.dim - 1.0, high);
     if (c.attention_factor <= 0) magnitude_ = 0.1f * std::log(std::max(c.factor, 1.0f)) + 1.0f;
   }
   for (uint32_t i = 0; i < half; ++i) {

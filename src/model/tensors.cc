@@ -24,6 +24,11 @@ LayerTensor Optional(LayerTensor tensor) {
   return tensor;
 }
 
+LayerTensor PerExpert(uint32_t experts, LayerTensor tensor) {
+  tensor.experts = experts;
+  return tensor;
+}
+
 LayerTensors AttentionTensors(const ModelConfig& c) {
   const uint32_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   return {
@@ -46,6 +51,30 @@ LayerTensors GatedFfnTensors(const ModelConfig& c) {
       Optional(Vector(Role::kGateBias, "ffn_gate.bias", c.ffn)),
       Optional(Vector(Role::kUpBias, "ffn_up.bias", c.ffn)),
       Optional(Vector(Role::kDownBias, "ffn_down.bias", c.dim)),
+  };
+}
+
+LayerTensors ExpertTensors(const ModelConfig& c) {
+  const uint32_t n = c.router.experts, ffn = c.expert_ffn;
+  return {
+      Matrix(Role::kRouter, "ffn_gate_inp.weight", n, c.dim),
+      Optional(Vector(Role::kRouterBias, "ffn_gate_inp.bias", n)),
+      Optional(Vector(Role::kRouterCorrection, "exp_probs_b.bias", n)),
+      PerExpert(n, Matrix(Role::kGate, "ffn_gate_exps.weight", ffn, c.dim)),
+      PerExpert(n, Matrix(Role::kUp, "ffn_up_exps.weight", ffn, c.dim)),
+      PerExpert(n, Matrix(Role::kDown, "ffn_down_exps.weight", c.dim, ffn)),
+      PerExpert(n, Optional(Vector(Role::kGateBias, "ffn_gate_exps.bias", ffn))),
+      PerExpert(n, Optional(Vector(Role::kUpBias, "ffn_up_exps.bias", ffn))),
+      PerExpert(n, Optional(Vector(Role::kDownBias, "ffn_down_exps.bias", c.dim))),
+  };
+}
+
+LayerTensors SharedExpertTensors(const ModelConfig& c) {
+  return {
+      Optional(Matrix(Role::kSharedRouter, "ffn_gate_inp_shexp.weight", 1, c.dim)),
+      Matrix(Role::kSharedGate, "ffn_gate_shexp.weight", c.shared_ffn, c.dim),
+      Matrix(Role::kSharedUp, "ffn_up_shexp.weight", c.shared_ffn, c.dim),
+      Matrix(Role::kSharedDown, "ffn_down_shexp.weight", c.dim, c.shared_ffn),
   };
 }
 

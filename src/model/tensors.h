@@ -35,6 +35,7 @@ enum class Role : uint8_t {
   kOBias,
   kQNorm,
   kKNorm,
+  kSinks,
   kPostAttnNorm,
   kPostAttnNormBias,
   // Feed-forward, also of one expert.
@@ -47,6 +48,14 @@ enum class Role : uint8_t {
   kDownBias,
   kPostFfnNorm,
   kPostFfnNormBias,
+  // Mixtures of experts.
+  kRouter,
+  kRouterBias,
+  kRouterCorrection,
+  kSharedRouter,
+  kSharedGate,
+  kSharedUp,
+  kSharedDown,
   kCount,
 };
 inline constexpr size_t kRoles = static_cast<size_t>(Role::kCount);
@@ -60,6 +69,7 @@ struct LayerTensor {
   bool packed = true;     // a matrix of products; else float32 values as they lie (norms, biases)
   bool optional = false;  // absent in some files: its view is then null
   uint32_t first_row = 0, of_rows = 0;  // the rows of a fused tensor of so many; 0: all its rows
+  uint32_t experts = 0;                 // stacked, one per expert: part of the experts' parts
 };
 using LayerTensors = std::vector<LayerTensor>;
 
@@ -71,11 +81,16 @@ LayerTensor Table(Role role, std::string_view name, uint32_t rows, uint32_t cols
 LayerTensor Slice(Role role, std::string_view name, uint32_t first_row, uint32_t rows,
                   uint32_t of_rows, uint32_t cols);
 LayerTensor Optional(LayerTensor tensor);
+LayerTensor PerExpert(uint32_t experts, LayerTensor tensor);
 
 // attn_q, attn_k, attn_v and attn_output, with biases where the file has them.
 LayerTensors AttentionTensors(const ModelConfig& c);
 // ffn_gate, ffn_up and ffn_down, with biases where the file has them.
 LayerTensors GatedFfnTensors(const ModelConfig& c);
+// The router, and its experts' gate, up and down, with biases where the file has them.
+LayerTensors ExpertTensors(const ModelConfig& c);
+// The expert that serves every token, and its own gate where the file has one.
+LayerTensors SharedExpertTensors(const ModelConfig& c);
 LayerTensors Join(std::initializer_list<LayerTensors> lists);
 
 // A part's weights as the graph sees them: views into the memory that holds them.
@@ -83,6 +98,7 @@ struct LayerWeights {
   std::array<PackedMatrix, kRoles> matrix{};
   std::array<const float*, kRoles> vector{};
   const PackedMatrix& operator[](Role r) const { return matrix[static_cast<size_t>(r)]; }
+  PackedMatrix& operator[](Role r) { return matrix[static_cast<size_t>(r)]; }
   const float* vec(Role r) const { return vector[static_cast<size_t>(r)]; }
 };
 // Views of the tensors of a part at `base`.

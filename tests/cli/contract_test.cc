@@ -32,7 +32,7 @@ TEST_F(Contract, Run) {
   ASSERT_EQ(o.code, 0) << o.out << o.err;
   const Json j = o.json();
   Has(j, {"text", "tokens", "prompt_tokens", "cached_tokens", "finish_reason", "timings", "memory",
-          "bytes_touched_per_token", "disk_bytes_per_token"});
+          "bytes_touched_per_token", "disk_bytes_per_token", "experts"});
   Has(j["timings"], {"prefill_tps", "decode_tps", "ttft_ms"});
   Has(j["memory"], {"budget", "planned", "ledger_peak", "rss_peak", "owners"});
   EXPECT_EQ(j["tokens"].size(), 5u);

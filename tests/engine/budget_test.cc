@@ -217,7 +217,7 @@ TEST(EngineBudget, SpeedIsPredictedFromMeasuredSteps) {
   EXPECT_NEAR(plan->predicted.prefill_tps, 512, 1e-6);
   // A streamed model waits for the disk, once a token or once a chunk.
   plan->resident = false;
-  plan->disk_bytes_per_token = 1000;
+  plan->disk_bytes_per_token = plan->disk_bytes_per_chunk = 1000;
   plan->chunk = 100;
   PredictSpeed(made_up, 2000, *plan);
   EXPECT_NEAR(plan->predicted.decode_tps, 2, 1e-6);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -47,14 +48,17 @@ TEST(Ops, RmsNorm) {
 TEST(Ops, GatedActivations) {
   ForSizes([](size_t n) {
     const auto g = Random(n, 6), u = Random(n, 1, 2);
-    std::vector<float> silu(n), gelu(n);
+    std::vector<float> silu(n), gelu(n), clamped(n);
     SiluMul(g.data(), u.data(), n, silu.data());
     GeluMul(g.data(), u.data(), n, gelu.data());
+    ClampedSwiglu(g.data(), u.data(), 1.702f, 1.5f, n, clamped.data());
     for (size_t i = 0; i < n; ++i) {
       const double x = g[i];
       const double s = x / (1 + std::exp(-x)) * u[i];
       const double t =
           0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))) * u[i];
+      const double low = std::min(x, 1.5), up = std::clamp<double>(u[i], -1.5, 1.5);
+      EXPECT_NEAR(clamped[i], low / (1 + std::exp(-1.702 * low)) * (up + 1), 5e-6);
       EXPECT_NEAR(silu[i], s, 2e-6 * (1 + std::abs(s)));
       EXPECT_NEAR(gelu[i], t, 2e-6 * (1 + std::abs(t)));
     }
@@ -125,6 +129,8 @@ TEST(Ops, SumsAndScales) {
     AddTo(a.data(), n, y.data());
     Scale(3, n, y.data());
     for (size_t i = 0; i < n; ++i) EXPECT_EQ(y[i], (a[i] + b[i]) * 3);
+    AddScaled(-2, a.data(), n, y.data());
+    for (size_t i = 0; i < n; ++i) EXPECT_NEAR(y[i], a[i] + b[i] * 3, 2e-6);
   });
 }
 

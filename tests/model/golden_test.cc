@@ -69,12 +69,13 @@ std::string CaseName(const ::testing::TestParamInfo<Golden::ParamType>& param) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, Golden,
                          ::testing::Combine(::testing::Values("gemma2", "gemma3", "llama",
-                                                              "llama-yarn", "llama3-rope", "phi3",
-                                                              "qwen2", "qwen3", "smollm3"),
+                                                              "llama-yarn", "llama3-rope",
+                                                              "mixtral", "olmoe", "phi3", "qwen2",
+                                                              "qwen3", "qwen3moe", "smollm3"),
                                             ::testing::Values("/model.gguf", "")),
                          CaseName);
 INSTANTIATE_TEST_SUITE_P(TinyFolders, Golden,
-                         ::testing::Combine(::testing::Values("mistral-swa"),
+                         ::testing::Combine(::testing::Values("gpt-oss", "mistral-swa"),
                                             ::testing::Values("")),
                          CaseName);
 
@@ -96,7 +97,8 @@ TEST_P(GoldenOwn, ExactLogitsWithin1e3) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, GoldenOwn,
-                         ::testing::Values("granite", "llama-biases", "olmo2", "phi3-longrope"),
+                         ::testing::Values("gpt-oss", "granite", "llama-biases", "olmo2",
+                                           "phi3-longrope"),
                          Name);
 
 // The real models' top log-probabilities at the last 64 of 512 positions of three texts.

@@ -37,6 +37,12 @@ NAMES = {
 # In OLMo 2 the norms stand behind the blocks.
 OLMO2 = {"post_attention_layernorm": "blk.N.post_attention_norm",
          "post_feedforward_layernorm": "blk.N.post_ffw_norm"}
+# In gpt-oss the norm ahead of the experts has the name of one behind attention.
+GPT_OSS = {"post_attention_layernorm": "blk.N.post_attention_norm",
+           "self_attn.sinks": "blk.N.attn_sinks.weight", "mlp.router": "blk.N.ffn_gate_inp"}
+EXPERTS = "mlp.experts."
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, beta_fast=32.0, beta_slow=1.0,
+            original_max_position_embeddings=32, truncate=False)
 LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=32,
                 factor=4.0, short_factor=[1.0, 1.1, 1.3, 1.6],
                 long_factor=[1.0, 1.5, 2.5, 4.0])
@@ -58,15 +64,36 @@ def models():
            False,
            {"rope.scaling.original_context_length": 32,
             "rope.scaling.attn_factor": float(np.sqrt(1 + np.log(4.0) / np.log(32.0)))})
+    yield ("gpt-oss", "gpt-oss",
+           t.GptOssConfig(**COMMON | dict(intermediate_size=16, num_hidden_layers=3), head_dim=8,
+                          num_local_experts=8, num_experts_per_tok=2, sliding_window=16,
+                          tie_word_embeddings=False, rope_parameters=YARN,
+                          layer_types=["sliding_attention", "full_attention",
+                                       "sliding_attention"]), False,
+           {"attention.key_length": 8, "attention.value_length": 8, "expert_count": 8,
+            "expert_used_count": 2, "attention.sliding_window": 16,
+            "rope.scaling.type": "yarn", "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 32})
 
 
-def gguf_name(name, arch):
-    stem, kind = name.rsplit(".", 1)
+def gguf_tensors(name, values, arch):
+    """The GGUF tensors, by name, that one of Hugging Face's becomes."""
     layer = ""
-    if stem.startswith("model.layers."):
-        _, _, layer, stem = stem.split(".", 3)
-    names = NAMES | (OLMO2 if arch == "olmo2" else {})
-    return names[stem].replace("N", layer) + "." + kind
+    if name.startswith("model.layers."):
+        _, _, layer, name = name.split(".", 3)
+    names = NAMES | {"olmo2": OLMO2, "gpt-oss": GPT_OSS}.get(arch, {})
+    if name.startswith(EXPERTS):
+        # [experts, in, out], with gate and up in alternate columns.
+        kind = "bias" if name.endswith("_bias") else "weight"
+        if kind == "weight":
+            values = values.swapaxes(1, 2)
+        parts = ({"gate": values[:, 0::2], "up": values[:, 1::2]} if "gate_up" in name
+                 else {"down": values})
+        return {f"blk.{layer}.ffn_{k}_exps.{kind}": v for k, v in parts.items()}
+    if name in names:
+        return {names[name].replace("N", layer): values}
+    stem, kind = name.rsplit(".", 1)
+    return {names[stem].replace("N", layer) + "." + kind: values}
 
 
 def permute(rows, heads):
@@ -88,7 +115,8 @@ def write(path, arch, model, permuted, extra):
     w.add_layer_norm_rms_eps(c.rms_norm_eps)
     w.add_rope_freq_base(10000.0)
     for key, value in extra.items():
-        (w.add_uint32 if isinstance(value, int) else w.add_float32)(f"{arch}.{key}", value)
+        add = {int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
+        add(f"{arch}.{key}", value)
     w.add_tokenizer_model("llama")
     w.add_token_list(["<unk>", "<s>", "</s>"] + [chr(ord("!") + i) for i in range(VOCAB - 3)])
     w.add_token_scores([-float(i) for i in range(VOCAB)])
@@ -104,7 +132,8 @@ def write(path, arch, model, permuted, extra):
             values = permute(values, c.num_attention_heads)
         if permuted and ".k_proj." in name:
             values = permute(values, c.num_key_value_heads)
-        w.add_tensor(gguf_name(name, arch), np.ascontiguousarray(values))
+        for gguf_name, v in gguf_tensors(name, values, arch).items():
+            w.add_tensor(gguf_name, np.ascontiguousarray(v))
     if arch == "phi3":
         for kind in ("short", "long"):
             factors = np.array(LONGROPE[f"{kind}_factor"], np.float32)
@@ -124,7 +153,7 @@ def main():
         model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
         with torch.no_grad():
             for key, p in model.named_parameters():
-                if p.dim() == 1:
+                if p.dim() == 1 or "bias" in key:
                     p.copy_(torch.randn_like(p) * 0.2 + (1 if "norm" in key else 0))
             tokens = torch.randint(3, VOCAB, (1, TOKENS))
             logits = model(tokens).logits[0]
