@@ -99,6 +99,10 @@ void EngineArgs::Add(CLI::App& app, bool with_context) {
   app.add_option("--expert-slots", expert_slots,
                  "experts of a mixture kept in memory at once (0: planned)")
       ->capture_default_str();
+  app.add_option("--snapshots", snapshots,
+                 "states kept of each sequence to go back to, for recurrent models (-1: planned)")
+      ->check(CLI::Range(-1, 1024))
+      ->capture_default_str();
   app.add_flag("--exact", exact, "activations, cache and sums in float32");
   app.add_flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
   app.add_flag("--show-config", show_config, "print every option and where it came from");
@@ -132,6 +136,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   o.plane_head = !no_plane_head;
   o.stream.slots = slots;
   o.experts.slots = expert_slots;
+  o.snapshots = snapshots;
   SNUG_TRY(ResolveWeights(*this, &o));
   if (threads < 0 || threads > 1024) {
     return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", threads), {},
@@ -260,6 +265,8 @@ Json PlanJson(const MemoryPlan& plan) {
           {"experts", plan.experts},
           {"expert_slots", plan.expert_slots},
           {"chunk", plan.chunk},
+          {"snapshots", plan.snapshots},
+          {"state_bytes", plan.kv_state_bytes},
           {"threads", plan.threads},
           {"suggestions", suggestions},
           {"predicted",

@@ -16,7 +16,7 @@ namespace snug::cli {
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
-  int threads = 0;
+  int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false;
   // Without `with_context` the verb finds the context itself.
   void Add(CLI::App& app, bool with_context = true);

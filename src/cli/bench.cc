@@ -173,14 +173,7 @@ Status Bench(const Args& a) {
       for (uint32_t r = 0; r < repeats; ++r) {
         SNUG_TRY(MeasureLimit(*engine, row));
         SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
-        for (uint32_t s = 0; s < p; ++s) engine->Rollback(s, depth);
-        if (engine->length(0) != depth) {  // a window was left: start again
-          for (uint32_t s = 0; s < p; ++s) {
-            engine->Clear(s);
-            if (depth > 0)
-              SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), NotInterrupted));
-          }
-        }
+        for (uint32_t s = 0; s < p; ++s) SNUG_TRY(engine->Rollback(s, depth));
       }
       done(row);
     }

@@ -29,6 +29,10 @@ void PrintPlan(const MemoryPlan& p) {
     fmt::print(", {} of {} experts in a cache", p.expert_slots, p.experts);
   }
   fmt::print(", {} prompt tokens a step, {} threads\n", p.chunk, p.threads);
+  if (p.kv_state_bytes > 0) {
+    fmt::print("a sequence's state takes {}; {} snapshots to go back to\n",
+               FormatBytes(p.kv_state_bytes), p.snapshots);
+  }
   const MemoryPlan::Prediction& s = p.predicted;
   if (s.decode_tps > 0) {
     fmt::print(
@@ -38,8 +42,8 @@ void PrintPlan(const MemoryPlan& p) {
         s.decode_tps_at_context);
   }
   fmt::print("a token touches {} of weights and {} to {} of cache",
-             FormatBytes(p.weight_bytes_per_token), FormatBytes(0),
-             FormatBytes(p.kv_bytes_per_token_at_context));
+             FormatBytes(p.weight_bytes_per_token), FormatBytes(p.kv_state_bytes),
+             FormatBytes(p.kv_state_bytes + p.kv_bytes_per_token_at_context));
   if (p.disk_bytes_per_token > 0)
     fmt::print(", and reads {} from disk", FormatBytes(p.disk_bytes_per_token));
   fmt::print("\n");

@@ -37,6 +37,7 @@ Status Engine::Load() {
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
+  options_.snapshots = static_cast<int32_t>(plan_.snapshots);
 
   ledger_ = std::make_unique<Ledger>(plan_.budget);
   ledger_->FailAfter(options_.fail_reservation);
@@ -99,6 +100,7 @@ Status Engine::Load() {
   blocks_->UseExperts(experts_.get(), layout_.experts);
   history_.resize(options_.sequences);
   for (auto& h : history_) h.reserve(options_.context);
+  replay_.reserve(options_.context);
   spans_.reserve(options_.sequences);
   logit_rows_.reserve(plan_.chunk);
   return {};
@@ -121,11 +123,22 @@ void Engine::Clear(uint32_t sequence) {
   history_[sequence].clear();
 }
 
-bool Engine::Rollback(uint32_t sequence, uint32_t length) {
-  if (length >= cache_->length(sequence)) return true;
-  const bool held = cache_->Truncate(sequence, length);
-  history_[sequence].resize(cache_->length(sequence));
-  return held;
+void Engine::Truncate(uint32_t sequence, uint32_t length) {
+  history_[sequence].resize(cache_->Truncate(sequence, length));
+}
+
+Status Engine::Rollback(uint32_t sequence, uint32_t length) {
+  if (length >= cache_->length(sequence)) return {};
+  replay_.assign(history_[sequence].begin(), history_[sequence].begin() + length);
+  Truncate(sequence, length);
+  const std::span<const Token> all(replay_);
+  while (cache_->length(sequence) < length) {
+    const uint32_t at = cache_->length(sequence);
+    const StepItem item{sequence, all.subspan(at, std::min(plan_.chunk, length - at)),
+                        StepItem::Logits::kNone};
+    SNUG_TRY(Step({&item, 1}));
+  }
+  return {};
 }
 
 uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
@@ -135,15 +148,18 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
     const size_t limit = std::min(history_[s].size(), tokens.size() - 1);
     const auto end =
         std::mismatch(tokens.begin(), tokens.begin() + limit, history_[s].begin()).first;
-    const auto n = static_cast<uint32_t>(end - tokens.begin());
+    const uint32_t n = cache_->Held(s, static_cast<uint32_t>(end - tokens.begin()));
     if (n > best || (n == best && s == sequence)) {
       best = n;
       source = s;
     }
   }
-  if (source == sequence) return Rollback(sequence, best) ? best : 0;
+  if (source == sequence) {
+    Truncate(sequence, best);
+    return best;
+  }
   Clear(sequence);
-  if (!cache_->Share(source, sequence, best)) return 0;
+  cache_->Share(source, sequence, best);
   history_[sequence].assign(tokens.begin(), tokens.begin() + best);
   return best;
 }

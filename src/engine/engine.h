@@ -69,12 +69,13 @@ class Engine {
   uint32_t length(uint32_t sequence) const;
   // Empties a sequence.
   void Clear(uint32_t sequence);
-  // Drops tokens past `length`. False when layers with a window no longer hold what a continuation
-  // from there needs; the sequence is then cleared.
-  bool Rollback(uint32_t sequence, uint32_t length);
+  // Drops tokens past `length`. Where the cache no longer holds what a continuation from there
+  // needs (a window has moved on, a state is kept only before), it goes back to what it holds and
+  // runs the tokens from there again. Errors are those of Step; the sequence then ends earlier.
+  Status Rollback(uint32_t sequence, uint32_t length);
   // Starts `sequence` (cleared first) with the longest prefix of `tokens` that some sequence's
-  // cache holds, itself included; whole pages are shared, not copied. Returns the tokens reused,
-  // fewer than tokens.size().
+  // cache holds and can go on from, itself included; whole pages and states are shared, not
+  // copied. Returns the tokens reused, fewer than tokens.size().
   uint32_t ReusePrefix(uint32_t sequence, std::span<const Token> tokens);
   std::span<const Token> tokens(uint32_t sequence) const;
 
@@ -100,6 +101,8 @@ class Engine {
   Engine() = default;
   Status Load();
   Status Check(std::span<const StepItem> items) const;
+  // Goes back to what the cache holds of the sequence's first `length` tokens.
+  void Truncate(uint32_t sequence, uint32_t length);
   Status Embed(std::span<const StepItem> items);
   Status RunLayers();
   void Observe(ProductObserver* observer) {
@@ -132,6 +135,7 @@ class Engine {
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row
   std::vector<std::vector<Token>> history_;  // [sequences], capacity: the context
+  std::vector<Token> replay_;                // what Rollback runs again; capacity: the context
   std::vector<RowSpan> spans_;
   std::vector<uint32_t> logit_rows_;  // rows of this step that want logits
   bool next_head_ = true;             // whether the step after this one needs the head

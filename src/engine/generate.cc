@@ -120,8 +120,7 @@ Status Generator::Verify(std::span<const Token> draft) {
   }
   g_.drafted += draft.size();
   g_.accepted += accepted;
-  engine_.Rollback(sequence_, length + 1 + static_cast<uint32_t>(accepted));
-  return {};
+  return engine_.Rollback(sequence_, length + 1 + static_cast<uint32_t>(accepted));
 }
 
 Result<Generation> Generator::Run(const std::vector<Token>& prompt) {

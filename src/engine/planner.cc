@@ -23,6 +23,9 @@ constexpr uint64_t kBaseGrowth = 8 * kMiB;
 constexpr uint32_t kResidentChunks[] = {512, 256, 128, 64, 32};
 constexpr uint32_t kStreamChunks[] = {256, 128, 64, 32};
 constexpr uint32_t kDefaultContext = 4096;
+// Snapshots of a sequence's states: enough for a system prompt, two turns and what a draft goes
+// back to. Where memory is short, and beside streamed weights, one or none.
+constexpr int32_t kSnapshots = 4;
 constexpr uint64_t kMaxBudgetMiB = uint64_t{1} << 30;
 // Texts that a step of an encoder takes at most: sentences fill the largest chunk with fewer.
 constexpr uint32_t kEncoderTexts = 32;
@@ -55,8 +58,9 @@ void Total(MemoryPlan& plan) {
 // Cache bytes that attention reads for a token after `depth` others.
 uint64_t KvRead(const ModelConfig& c, uint64_t page_bytes, uint32_t depth) {
   uint64_t tiles = 0;
-  for (const uint32_t w : c.window) {
-    const uint64_t seen = w == 0 ? depth : std::min(w, depth);
+  for (uint32_t l = 0; l < c.layers; ++l) {
+    if (c.recurrent[l]) continue;
+    const uint64_t seen = c.window[l] == 0 ? depth : std::min(c.window[l], depth);
     tiles += (seen + kTileTokens - 1) / kTileTokens;
   }
   return tiles * page_bytes;
@@ -77,10 +81,12 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   // Page tables and the tokens themselves are on the heap.
   plan.base_bytes =
       Buffer::Reserved(x.base + KvCache::TableBytes(kv) +
-                           uint64_t{x.options.sequences} * x.options.context * sizeof(Token),
+                           (uint64_t{x.options.sequences} + 1) * x.options.context * sizeof(Token),
                        Pages::kNormal);
   plan.vocab_bytes = x.vocab;
   plan.kv_page_bytes = kv.page_bytes();
+  plan.kv_state_bytes = kv.states.slot_bytes();
+  plan.snapshots = kv.states.snapshots;
   plan.kv_bytes = KvCache::PoolBytes(kv);
   plan.activation_bytes = Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal);
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
@@ -223,7 +229,7 @@ MemoryPlan PlanStream(const Context& x, uint32_t chunk) {
   return plan;
 }
 
-MemoryPlan BestPlan(const Context& x) {
+MemoryPlan BestOfPlaces(const Context& x) {
   MemoryPlan best;
   bool have = false;
   auto consider = [&](MemoryPlan plan) {
@@ -246,6 +252,36 @@ MemoryPlan BestPlan(const Context& x) {
     }
     for (uint32_t chunk : Chunks(x, kStreamChunks)) {
       if (consider(PlanStream(x, chunk))) return best;
+    }
+  }
+  return best;
+}
+
+// For models with states, the number of snapshots too: fewer before weights leave memory, and one
+// beside those that do. Speculation goes back after every draft that fails, so it keeps the last.
+MemoryPlan BestPlan(const Context& x) {
+  if (x.model.config().recurrent_layers() == 0 || x.options.snapshots >= 0) return BestOfPlaces(x);
+  const int32_t least = x.options.lookup ? 1 : 0;
+  MemoryPlan best;
+  EngineOptions o = x.options;
+  const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+  const auto fits = [&] {
+    MemoryPlan plan = BestOfPlaces(y);
+    if (plan.fits || best.budget == 0 || plan.peak_total < best.peak_total) best = std::move(plan);
+    return best.fits;
+  };
+  if (x.options.place != PlaceChoice::kStream) {
+    o.place = PlaceChoice::kResident;
+    for (const int32_t n : {kSnapshots, 1, 0}) {
+      o.snapshots = n;
+      if (n >= least && fits()) return best;
+    }
+  }
+  if (x.options.place != PlaceChoice::kResident) {
+    o.place = x.options.place;
+    for (const int32_t n : {1, 0}) {
+      o.snapshots = n;
+      if (n >= least && fits()) return best;
     }
   }
   return best;
@@ -330,6 +366,13 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.kv_heads = c.kv_heads;
   kv.head_dim = c.head_dim;
   kv.window = c.window;
+  for (uint32_t l = 0; l < c.layers; ++l) {
+    kv.attends.push_back(!c.recurrent[l]);
+    kv.states.floats.push_back(c.recurrent[l] ? c.state.floats() : 0);
+  }
+  kv.states.sequences = o.sequences;
+  if (c.recurrent_layers() > 0)
+    kv.states.snapshots = static_cast<uint32_t>(std::max(0, o.snapshots));
   kv.context = o.context;
   kv.sequences = o.sequences;
   kv.chunk = chunk;

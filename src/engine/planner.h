@@ -50,9 +50,10 @@ struct EngineOptions {
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
-  std::string weights;         // recipe that floats are quantized by as they are loaded; empty: none
-  StreamOptions stream;        // slots = 0: the planner's choice
+  std::string weights;   // recipe that floats are quantized by as they are loaded; empty: none
+  StreamOptions stream;  // slots = 0: the planner's choice
   ExpertCacheOptions experts;  // slots = 0: the planner's choice
+  int32_t snapshots = -1;      // of each sequence's states (kv/states.h); -1: the planner's choice
   bool plane_head = true;      // split the head into bit planes where that pays (resident, Q8_0)
   // Called when vocabulary and plan are there and no weight has been read; an error ends Open.
   std::function<Status(const Engine&)> before_weights;  // may be null
@@ -82,7 +83,8 @@ struct MemoryPlan {
   uint64_t weight_bytes_at_load = 0;  // of weight_bytes, those held while bounce buffers load them
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
-  uint64_t kv_page_bytes = 0;
+  uint64_t kv_page_bytes = 0, kv_state_bytes = 0;  // of a page, of all states of a sequence
+  uint32_t snapshots = 0;                          // of each sequence's states
 
   struct Prediction {  // tokens per second; 0 where nothing was measured
     uint32_t prompt_tokens = 0;

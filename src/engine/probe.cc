@@ -100,7 +100,9 @@ class StepProbe {
   Status Prompt(uint32_t depth, uint32_t predict_tokens);
   double PairsOf(uint32_t layers, uint32_t first, uint32_t tokens) const {
     double pairs = 0;
-    for (uint32_t l = 0; l < layers; ++l) pairs += Pairs(engine_.config().window[l], first, tokens);
+    const ModelConfig& c = engine_.config();
+    for (uint32_t l = 0; l < layers; ++l)
+      if (!c.recurrent[l]) pairs += Pairs(c.window[l], first, tokens);
     return pairs;
   }
   double LayerBytes(uint32_t layers) const {
@@ -124,8 +126,14 @@ void StepProbe::Pretend(uint32_t depth) {
   for (uint32_t done = 0; done < depth;) {
     const uint32_t n = std::min(chunk, depth - done);
     cache.Extend(0, n);
-    for (uint32_t l = 0; l < cache.layout().layers; ++l)
-      std::memset(cache.page(0, l, done / kTile), kFill, cache.layout().page_bytes());
+    const KvLayout& layout = cache.layout();
+    for (uint32_t l = 0; l < layout.layers; ++l) {
+      if (layout.Attends(l)) {
+        std::memset(cache.page(0, l, done / kTile), kFill, layout.page_bytes());
+      } else {
+        std::memset(cache.states().next(0, l), kFill, layout.states.floats[l] * sizeof(float));
+      }
+    }
     cache.Commit(0, n);
     done += n;
   }

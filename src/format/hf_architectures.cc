@@ -284,6 +284,12 @@ Status FinishMamba(HfFolder& folder, const Json& config) {
   return {};
 }
 
+// Falcon Mamba: RMSNorm of dt, B and C.
+Status FinishFalconMamba(HfFolder& folder, const Json& config) {
+  folder.SetBool("mamba.ssm.dt_b_c_rms", true);
+  return FinishMamba(folder, config);
+}
+
 constexpr HfKey kMamba2Keys[] = {
     {"conv_kernel", "ssm.conv_kernel", Kind::kUint, true},
     {"state_size", "ssm.state_size", Kind::kUint, true},
@@ -292,7 +298,14 @@ constexpr HfKey kMamba2Keys[] = {
     {"layer_norm_epsilon", "attention.layer_norm_rms_epsilon", Kind::kFloat},
 };
 
+// Steps are clamped to these limits, where they limit anything.
 Status FinishMamba2(HfFolder& folder, const Json& config) {
+  if (const auto limit = config.find("time_step_limit"); limit != config.end()) {
+    const bool open = limit->is_array() && limit->size() == 2 && (*limit)[0].is_number() &&
+                      (*limit)[0] <= 0 && !(*limit)[1].is_number();
+    if (!open && !limit->is_null())
+      return folder.Bad("config.json", "a time_step_limit is not supported");
+  }
   return FinishMambaOf(folder, config, "mamba2");
 }
 
@@ -407,6 +420,13 @@ constexpr HfArchitecture kArchitectures[] = {
      .fixed = kBertFixed,
      .defaults = kBertDefaults,
      .finish = FinishBert},
+    {.model_type = "falcon_mamba",
+     .gguf = "mamba",
+     .tensors = {kMamba, kMamba1},
+     .keys = kMambaKeys,
+     .fixed = kMambaFixed,
+     .defaults = kMambaDefaults,
+     .finish = FinishFalconMamba},
     {.model_type = "gemma2",
      .gguf = "gemma2",
      .tensors = {kGemma, kGatedMlp},

@@ -39,8 +39,6 @@ static HWY_INLINE void ForVectors(size_t n, const F& fn) {
       });
 }
 
-static float Sum(VF v) { return hn::GetLane(hn::SumOfLanes(DF(), v)); }
-
 static void RmsNormT(const float* x, const float* w, float eps, size_t n, float* y) {
   VF squares = hn::Zero(DF());
   ForVectors(n, [&](size_t i, auto load, auto) HWY_ATTR {
@@ -94,18 +92,25 @@ static void ScaleT(float s, size_t n, float* x) {
                     HWY_ATTR { store(hn::Mul(load(x + i), hn::Set(DF(), s)), x + i); });
 }
 
-// v * sigmoid(z)
-static HWY_INLINE VF Gate(VF v, VF z) {
-  const DF d;
-  const VF e = Exp(hn::Min(hn::Neg(z), hn::Set(d, 88.0f)));
-  return hn::Div(v, hn::Add(hn::Set(d, 1.0f), e));
-}
-
 static void SiluMulT(const float* gate, const float* up, size_t n, float* y) {
   ForVectors(n, [&](size_t i, auto load, auto store) HWY_ATTR {
     const VF g = load(gate + i);
     store(hn::Mul(Gate(g, g), load(up + i)), y + i);
   });
+}
+
+static void SigmoidMulT(const float* gate, size_t n, float* y) {
+  ForVectors(n, [&](size_t i, auto load, auto store)
+                    HWY_ATTR { store(Gate(load(y + i), load(gate + i)), y + i); });
+}
+
+static void L2NormT(float eps, float scale, size_t n, float* x) {
+  VF squares = hn::Zero(DF());
+  ForVectors(n, [&](size_t i, auto load, auto) HWY_ATTR {
+    const VF v = load(x + i);
+    squares = hn::MulAdd(v, v, squares);
+  });
+  ScaleT(scale / std::sqrt(Sum(squares) + eps), n, x);
 }
 
 static void GeluMulT(const float* gate, const float* up, size_t n, float* y) {
@@ -225,6 +230,8 @@ HWY_EXPORT(AddToT);
 HWY_EXPORT(AddScaledT);
 HWY_EXPORT(ScaleT);
 HWY_EXPORT(SiluMulT);
+HWY_EXPORT(SigmoidMulT);
+HWY_EXPORT(L2NormT);
 HWY_EXPORT(GeluMulT);
 HWY_EXPORT(GeluErfT);
 HWY_EXPORT(ClampedSwigluT);
@@ -246,6 +253,12 @@ void AddScaled(float s, const float* x, size_t n, float* y) {
 void Scale(float s, size_t n, float* x) { HWY_DYNAMIC_DISPATCH(ScaleT)(s, n, x); }
 void SiluMul(const float* gate, const float* up, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(SiluMulT)(gate, up, n, y);
+}
+void SigmoidMul(const float* gate, size_t n, float* y) {
+  HWY_DYNAMIC_DISPATCH(SigmoidMulT)(gate, n, y);
+}
+void L2Norm(float eps, float scale, size_t n, float* x) {
+  HWY_DYNAMIC_DISPATCH(L2NormT)(eps, scale, n, x);
 }
 void GeluMul(const float* gate, const float* up, size_t n, float* y) {
   HWY_DYNAMIC_DISPATCH(GeluMulT)(gate, up, n, y);

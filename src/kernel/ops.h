@@ -22,6 +22,8 @@ void GeluErf(size_t n, float* x);  // x = x Phi(x), Phi the normal distribution 
 // gpt-oss: g sigmoid(alpha g) (u + 1), where g = min(gate, limit), u = up within [-limit, limit].
 void ClampedSwiglu(const float* gate, const float* up, float alpha, float limit, size_t n,
                    float* y);
+void SigmoidMul(const float* gate, size_t n, float* y);   // y *= sigmoid(gate)
+void L2Norm(float eps, float scale, size_t n, float* x);  // x *= scale / sqrt(sum x^2 + eps)
 void Softmax(float* x, size_t n);
 size_t ArgMax(const float* x, size_t n);      // the first of equals
 void SoftCap(float cap, size_t n, float* x);  // cap * tanh(x / cap)

@@ -25,6 +25,7 @@ uint64_t KvLayout::page_bytes() const {
 }
 
 uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
+  if (!Attends(layer)) return 0;
   const uint32_t all = Tiles(tokens);
   if (window[layer] == 0) return all;
   // Window, rollback margin and the largest chunk, at the worst alignment.
@@ -38,14 +39,25 @@ uint64_t KvLayout::total_pages() const {
   return pages * sequences;
 }
 
-uint64_t KvCache::PoolBytes(const KvLayout& layout) {
+namespace {
+
+// Bytes of all pages.
+uint64_t PagesBytes(const KvLayout& layout) {
   const uint64_t page = layout.page_bytes(), pages = layout.total_pages();
   if (pages > kMaxPages || page * pages > kMaxPoolBytes) return kMaxPoolBytes;
   return Buffer::Reserved(page * pages, Pages::kNormal);
 }
 
+}  // namespace
+
+uint64_t KvCache::PoolBytes(const KvLayout& layout) {
+  return PagesBytes(layout) + StateStore::PoolBytes(layout.states);
+}
+
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
-  const uint64_t entries = uint64_t{layout.layers} * Tiles(layout.context) * layout.sequences;
+  uint64_t attending = 0;
+  for (uint32_t l = 0; l < layout.layers; ++l) attending += layout.Attends(l) ? 1 : 0;
+  const uint64_t entries = attending * Tiles(layout.context) * layout.sequences;
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
   return entries * sizeof(uint8_t*) + pages * (sizeof(uint32_t) + sizeof(uint16_t));
 }
@@ -57,16 +69,21 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   cache.key_tile_ = KvTileBytes(layout.key_type, layout.head_dim);
   cache.value_tile_ = KvTileBytes(layout.value_type, layout.head_dim);
   cache.tiles_per_layer_ = Tiles(layout.context);
-  SNUG_ASSIGN(cache.pool_, Buffer::Allocate(ledger, Owner::kKv, PoolBytes(layout), Pages::kNormal,
+  SNUG_ASSIGN(cache.pool_, Buffer::Allocate(ledger, Owner::kKv, PagesBytes(layout), Pages::kNormal,
                                             "key and value pages"));
   const auto pages = static_cast<uint32_t>(layout.total_pages());
   cache.uses_.assign(pages, 0);
   cache.free_.resize(pages);
   for (uint32_t i = 0; i < pages; ++i) cache.free_[i] = pages - 1 - i;
+  for (uint32_t l = 0; l < layout.layers; ++l) {
+    cache.row_.push_back(static_cast<uint32_t>(cache.attending_.size()));
+    if (layout.Attends(l)) cache.attending_.push_back(l);
+  }
   cache.sequences_.resize(layout.sequences);
   for (auto& s : cache.sequences_) {
-    s.pages.assign(size_t{layout.layers} * cache.tiles_per_layer_, nullptr);
+    s.pages.assign(cache.attending_.size() * cache.tiles_per_layer_, nullptr);
   }
+  SNUG_ASSIGN(cache.states_, StateStore::Create(layout.states, ledger));
   return cache;
 }
 
@@ -84,7 +101,7 @@ void KvCache::Drop(uint8_t* page) {
 }
 
 uint8_t** KvCache::table(uint32_t sequence, uint32_t layer) {
-  return sequences_[sequence].pages.data() + size_t{layer} * tiles_per_layer_;
+  return sequences_[sequence].pages.data() + size_t{row_[layer]} * tiles_per_layer_;
 }
 
 const uint8_t* const* KvCache::tiles(uint32_t sequence, uint32_t layer) const {
@@ -95,13 +112,15 @@ uint8_t* KvCache::page(uint32_t sequence, uint32_t layer, uint32_t tile) {
   return table(sequence, layer)[tile];
 }
 
-uint64_t KvCache::held_bytes() const { return (uses_.size() - free_.size()) * page_bytes_; }
+uint64_t KvCache::held_bytes() const {
+  return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes();
+}
 
 void KvCache::Extend(uint32_t sequence, uint32_t n) {
   const uint32_t length = sequences_[sequence].length;
   assert(n > 0 && length + n <= layout_.context);
   const uint32_t earliest = length > kRollback ? length - kRollback : 0;
-  for (uint32_t l = 0; l < layout_.layers; ++l) {
+  for (uint32_t l : attending_) {
     uint8_t** pages = table(sequence, l);
     const uint32_t dead = OldestSeen(earliest, layout_.window[l]) / kTile;
     for (uint32_t t = dead; t-- > 0 && pages[t] != nullptr;) {
@@ -112,22 +131,29 @@ void KvCache::Extend(uint32_t sequence, uint32_t n) {
       if (pages[t] == nullptr) pages[t] = Take();
     }
   }
+  states_.Extend(sequence);
 }
 
-bool KvCache::Truncate(uint32_t sequence, uint32_t length) {
-  Sequence& s = sequences_[sequence];
-  assert(length <= s.length);
-  for (uint32_t l = 0; l < layout_.layers; ++l) {
-    uint8_t** pages = table(sequence, l);
+void KvCache::Commit(uint32_t sequence, uint32_t n) {
+  sequences_[sequence].length += n;
+  states_.Commit(sequence, n);
+}
+
+uint32_t KvCache::Held(uint32_t sequence, uint32_t length) const {
+  length = states_.Held(sequence, std::min(length, sequences_[sequence].length));
+  for (uint32_t l : attending_) {
+    const uint8_t* const* pages = tiles(sequence, l);
     const uint32_t first = OldestSeen(length, layout_.window[l]) / kTile;
     for (uint32_t t = first; t < Tiles(length); ++t) {
-      if (pages[t] == nullptr) {
-        Clear(sequence);
-        return false;
-      }
+      if (pages[t] == nullptr) return 0;
     }
   }
-  for (uint32_t l = 0; l < layout_.layers; ++l) {
+  return length;
+}
+
+uint32_t KvCache::Truncate(uint32_t sequence, uint32_t length) {
+  length = Held(sequence, length);
+  for (uint32_t l : attending_) {
     uint8_t** pages = table(sequence, l);
     for (uint32_t t = Tiles(length); t < tiles_per_layer_; ++t) {
       if (pages[t] == nullptr) continue;
@@ -145,8 +171,9 @@ bool KvCache::Truncate(uint32_t sequence, uint32_t length) {
       }
     }
   }
-  s.length = length;
-  return true;
+  states_.Restore(sequence, length);
+  sequences_[sequence].length = length;
+  return length;
 }
 
 void KvCache::Clear(uint32_t sequence) {
@@ -155,20 +182,18 @@ void KvCache::Clear(uint32_t sequence) {
     if (page != nullptr) Drop(page);
     page = nullptr;
   }
+  states_.Clear(sequence);
   s.length = 0;
 }
 
-bool KvCache::Share(uint32_t from, uint32_t to, uint32_t length) {
-  assert(from != to && sequences_[to].length == 0 && length <= sequences_[from].length);
-  for (uint32_t l = 0; l < layout_.layers; ++l) {
+uint32_t KvCache::Share(uint32_t from, uint32_t to, uint32_t length) {
+  assert(from != to && sequences_[to].length == 0);
+  length = Held(from, length);
+  for (uint32_t l : attending_) {
     uint8_t** source = table(from, l);
     uint8_t** target = table(to, l);
     const uint32_t first = OldestSeen(length, layout_.window[l]) / kTile;
     for (uint32_t t = first; t < Tiles(length); ++t) {
-      if (source[t] == nullptr) {
-        Clear(to);
-        return false;
-      }
       if ((t + 1) * kTile <= length) {
         target[t] = source[t];
         ++uses_[static_cast<size_t>((source[t] - pool_.data()) / page_bytes_)];
@@ -178,8 +203,9 @@ bool KvCache::Share(uint32_t from, uint32_t to, uint32_t length) {
       }
     }
   }
+  states_.Share(from, to, length);
   sequences_[to].length = length;
-  return true;
+  return length;
 }
 
 }  // namespace snug

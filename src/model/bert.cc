@@ -16,8 +16,8 @@ class Bert final : public Model {
   LayerTensors Globals() const override {
     const ModelConfig& c = config_;
     return {
-        Table(Role::kPositions, "position_embd.weight", c.trained_context, c.dim),
-        Table(Role::kTokenTypes, "token_types.weight", c.token_types, c.dim),
+        Values(Role::kPositions, "position_embd.weight", c.trained_context, c.dim),
+        Values(Role::kTokenTypes, "token_types.weight", c.token_types, c.dim),
         Vector(Role::kInputNorm, "token_embd_norm.weight", c.dim),
         Vector(Role::kInputNormBias, "token_embd_norm.bias", c.dim),
     };

@@ -15,6 +15,7 @@ constexpr size_t kTaskBytes = 64 << 10;
 
 struct Views {
   float *x, *h, *q, *k, *v, *attended, *ffn, *logits, *angles;
+  float *projected, *convolved, *steps, *dt;
   uint8_t* acts;
   ExpertBuffers experts;
 };
@@ -22,7 +23,8 @@ struct Views {
 size_t FfnWidth(const ModelConfig& c) { return std::max(c.ffn, c.shared_ffn); }
 
 size_t WidestInput(const ModelConfig& c) {
-  return std::max({size_t{c.dim}, FfnWidth(c), size_t{c.heads} * c.head_dim});
+  return std::max({size_t{c.dim}, FfnWidth(c), size_t{c.heads} * c.head_dim, size_t{c.state.inner},
+                   size_t{c.state.dt_rank}});
 }
 
 Views CarveActivations(const BlocksLayout& l, Carver& carve) {
@@ -34,9 +36,13 @@ Views CarveActivations(const BlocksLayout& l, Carver& carve) {
   v.q = carve.Floats(rows * c.heads * c.head_dim);
   v.k = carve.Floats(rows * c.kv_heads * c.head_dim);
   v.v = carve.Floats(rows * c.kv_heads * c.head_dim);
-  v.attended = carve.Floats(rows * c.heads * c.head_dim);
+  v.attended = carve.Floats(rows * std::max(c.heads * c.head_dim, c.state.inner));
   v.ffn = carve.Floats(rows * FfnWidth(c));
   v.angles = carve.Floats(rows * 2 * c.head_dim);
+  v.projected = carve.Floats(rows * c.state.projected());
+  v.convolved = carve.Floats(rows * c.state.conv_channels());
+  v.steps = carve.Floats(rows * c.state.steps());
+  v.dt = carve.Floats(c.state.dt_rank == 0 ? 0 : rows * c.state.inner);
   v.acts = carve.Bytes(Activations::Bytes(rows, WidestInput(c)));
   v.logits = carve.Floats(size_t{l.logit_rows} * c.vocab);
   if (c.router.experts != 0) v.experts = CarveExperts(l, carve);
@@ -49,6 +55,7 @@ size_t FfnTile(const BlocksLayout& l) {
 
 size_t ThreadScratch(const BlocksLayout& l) {
   const ModelConfig& c = *l.config;
+  if (c.kv_heads == 0) return FfnTile(l);
   return std::max(FfnTile(l), AlignBytes(AttentionScratchBytes(c.head_dim, c.heads / c.kv_heads)));
 }
 
@@ -98,6 +105,11 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
   b->v_ = v.v;
   b->attended_ = v.attended;
   b->ffn_ = v.ffn;
+  b->projected_ = v.projected;
+  b->convolved_ = v.convolved;
+  b->steps_ = v.steps;
+  b->dt_ = v.dt;
+  b->mixed_ = v.attended;
   b->angles_ = v.angles;
   b->logits_ = v.logits;
   b->experts_ = v.experts;
@@ -126,10 +138,11 @@ void Blocks::Begin(std::span<const RowSpan> spans) {
   }
 }
 
-void Blocks::Prepare(const float* src, uint32_t rows, uint32_t cols) {
+void Blocks::Prepare(const float* src, uint32_t rows, uint32_t cols, size_t stride) {
+  if (stride == 0) stride = cols;
   if (Quantizes(cols))
-    ForRows(rows, [&](uint32_t r) { acts_.Quantize(src, cols, cols, r, r + 1); });
-  acts_.Seal(src, cols, rows, cols);
+    ForRows(rows, [&](uint32_t r) { acts_.Quantize(src, stride, cols, r, r + 1); });
+  acts_.Seal(src, stride, rows, cols);
 }
 
 void Blocks::Plain() {

@@ -99,6 +99,13 @@ class Blocks {
   void Ffn(const LayerWeights& w);  // out = gelu(x Wup) Wdown
   // x = LayerNorm(x + out), prepared for products.
   void AddNorm(const float* weight, const float* bias);
+  // --- what recurrent layers call (blocks_state.cc); their states are the cache's
+  void ProjectState(const LayerWeights& w);  // projected = h Win
+  // convolved = silu(causal convolution of projected's columns from `first` on)
+  void Convolve(uint32_t layer, const LayerWeights& w, uint32_t first);
+  void SelectiveScan(uint32_t layer, const LayerWeights& w);  // Mamba, from x | z to mixed
+  void SsdScan(uint32_t layer, const LayerWeights& w);        // Mamba-2, from z | xBC | dt to mixed
+  void ProjectMixed(const LayerWeights& w);                   // out = mixed Wout
 
   // --- the head
   // Norms the listed rows for the head (at most logit_rows) and prepares them.
@@ -129,10 +136,13 @@ class Blocks {
   // Calls fn(row) for all rows: inline for few, else in parallel.
   template <class F>
   void ForRows(uint32_t rows, F&& fn);
+  // Calls fn(span, task) for all spans of the step and tasks [0, tasks) of each, in parallel.
+  template <class F>
+  void ForSpans(size_t tasks, F&& fn);
   // Whether products over rows of `cols` may read int8: integer types have rows of whole blocks.
   bool Quantizes(uint32_t cols) const { return !exact_ && cols % kQBlock == 0; }
-  // acts_ = rows of src [rows, cols].
-  void Prepare(const float* src, uint32_t rows, uint32_t cols);
+  // acts_ = rows of src [rows, cols], `stride` floats apart (0: cols).
+  void Prepare(const float* src, uint32_t rows, uint32_t cols, size_t stride = 0);
   // The matrix to multiply x by: w, or what the observer puts in its place.
   PackedMatrix Seen(const PackedMatrix& w, const Activations& x) {
     return observer_ == nullptr ? w : observer_->See(w, x);
@@ -147,6 +157,13 @@ class Blocks {
   void ExpectNext(uint32_t layer);
   void SharedFfn(const LayerWeights& w);
   void RunExperts(std::span<ExpertRun> runs);
+  // A span's state behind what its convolution keeps: as committed (null for zeros), and to be.
+  struct StateSpan {
+    const float* from;
+    float* to;
+  };
+  StateSpan RecurrentState(const RowSpan& s, uint32_t layer);
+  void CountStates();
   void AttendGroup(std::span<const AttentionArgs> args);
 
   const ModelConfig& config_;
@@ -165,6 +182,9 @@ class Blocks {
   std::span<const Part> expert_parts_;
   const LayerWeights* next_layer_ = nullptr;
   std::optional<Error> error_;
+  float *projected_ = nullptr, *convolved_ = nullptr;  // recurrent layers
+  float *steps_ = nullptr, *dt_ = nullptr;             // Mamba: dt | B | C, and dt of every channel
+  float* mixed_ = nullptr;                             // what a recurrence gives: attended_
   float* angles_ = nullptr;   // [chunk, 2 kinds, head_dim] cosines and sines
   float* partial_ = nullptr;  // split attention
   uint8_t* thread_scratch_ = nullptr;

@@ -1,6 +1,7 @@
 // Hyper-parameters of a transformer, as the architecture files read them from metadata.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -34,6 +35,26 @@ struct RouterConfig {
   float scale = 1;         // multiplies the weights
 };
 
+// Recurrent layers: state spaces (Mamba, Mamba-2) and the gated delta rule, each behind a causal
+// convolution.
+struct StateConfig {
+  uint32_t conv_width = 0;
+  uint32_t inner = 0;              // channels of the recurrence
+  uint32_t size = 0;               // state of a channel: N of the papers, the delta rule's key size
+  uint32_t heads = 0, groups = 0;  // of channels; of heads that share B and C (q and k). Mamba: 0
+  uint32_t dt_rank = 0;            // Mamba
+  bool norm_steps = false;         // Mamba: RMSNorm of dt, B and C (Falcon Mamba)
+  uint32_t head_dim() const { return inner / heads; }
+  uint32_t conv_channels() const { return inner + 2 * groups * size; }
+  // Columns of a token's projections: the convolution's inputs, a gate, and a step for every head;
+  // for Mamba, whose steps come of the convolution, x and z, then dt, B and C apart.
+  uint32_t projected() const { return inner + conv_channels() + heads; }
+  uint32_t steps() const { return dt_rank == 0 ? 0 : dt_rank + 2 * size; }
+  // What a layer keeps of a sequence: the last inputs of the convolution, then the state.
+  uint64_t conv_floats() const { return (uint64_t{conv_width} - 1) * conv_channels(); }
+  uint64_t floats() const { return conv_floats() + uint64_t{inner} * size; }
+};
+
 struct ModelConfig {
   std::string arch, name;
   uint32_t layers = 0, dim = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
@@ -56,6 +77,11 @@ struct ModelConfig {
   Pooling pooling = Pooling::kMean;
   bool normalize = false;  // embeddings have length 1
   uint32_t token_types = 0;
+  StateConfig state;
+  std::vector<bool> recurrent;  // [layers] whether it has a state instead of attention
+  uint32_t recurrent_layers() const {
+    return static_cast<uint32_t>(std::count(recurrent.begin(), recurrent.end(), true));
+  }
   uint32_t max_window() const {
     uint32_t m = 0;
     for (uint32_t w : window) m = w > m ? w : m;

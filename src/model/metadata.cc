@@ -4,12 +4,14 @@
 
 #include <cmath>
 
+#include "kernel/ssm.h"
+
 namespace snug {
 namespace {
 
 // Bounds far above any published model and far below where products of two of them overflow.
 constexpr uint64_t kMaxLayers = 4096, kMaxDim = 1 << 20, kMaxHeads = 1 << 12, kMaxVocab = 1 << 24,
-                   kMaxExperts = 1 << 12;
+                   kMaxExperts = 1 << 12, kMaxStates = 1 << 12;
 
 Error Bad(const ModelFile& file, const std::string& key, uint64_t value, uint64_t max) {
   return MakeError(Code::kBadFile,
@@ -18,19 +20,13 @@ Error Bad(const ModelFile& file, const std::string& key, uint64_t value, uint64_
                    {{"key", key}, {"value", std::to_string(value)}});
 }
 
-Result<uint32_t> Bounded(const ModelFile& file, const std::string& key, uint64_t max) {
-  SNUG_ASSIGN(const uint64_t value, file.NeedUint(key));
-  if (value < 1 || value > max) return Bad(file, key, value, max);
-  return static_cast<uint32_t>(value);
-}
-
 Result<uint32_t> BoundedOr(const ModelFile& file, const std::string& key, uint64_t max,
                            uint64_t fallback) {
   if (!file.Has(key)) {
     if (fallback < 1 || fallback > max) return Bad(file, key, fallback, max);
     return static_cast<uint32_t>(fallback);
   }
-  return Bounded(file, key, max);
+  return ReadBounded(file, key, max);
 }
 
 Result<float> Positive(const ModelFile& file, const std::string& key, double fallback) {
@@ -76,30 +72,20 @@ Result<RopeConfig> ReadRope(const ModelFile& file, const std::string& arch, uint
 
 }  // namespace
 
-Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
+Result<uint32_t> ReadBounded(const ModelFile& file, const std::string& key, uint64_t max) {
+  SNUG_ASSIGN(const uint64_t value, file.NeedUint(key));
+  if (value < 1 || value > max) return Bad(file, key, value, max);
+  return static_cast<uint32_t>(value);
+}
+
+Result<ModelConfig> ReadCoreConfig(const ModelFile& file) {
   ModelConfig c;
   SNUG_ASSIGN(c.arch, file.NeedString("general.architecture"));
   c.name = file.GetString("general.name").value_or(c.arch);
-  SNUG_ASSIGN(c.layers, Bounded(file, c.arch + ".block_count", kMaxLayers));
-  SNUG_ASSIGN(c.dim, Bounded(file, c.arch + ".embedding_length", kMaxDim));
-  SNUG_ASSIGN(c.ffn, Bounded(file, c.arch + ".feed_forward_length", kMaxDim));
-  SNUG_ASSIGN(c.heads, Bounded(file, c.arch + ".attention.head_count", kMaxHeads));
-  SNUG_ASSIGN(c.kv_heads, BoundedOr(file, c.arch + ".attention.head_count_kv", kMaxHeads, c.heads));
-  SNUG_ASSIGN(c.head_dim,
-              BoundedOr(file, c.arch + ".attention.key_length", kMaxDim, c.dim / c.heads));
-  SNUG_ASSIGN(const uint32_t value_dim,
-              BoundedOr(file, c.arch + ".attention.value_length", kMaxDim, c.head_dim));
-  SNUG_ASSIGN(c.trained_context, Bounded(file, c.arch + ".context_length", uint64_t{1} << 31));
-  if (c.heads % c.kv_heads != 0 || c.head_dim % 2 != 0 || value_dim != c.head_dim ||
-      uint64_t{c.heads} * c.head_dim > kMaxDim) {
-    return MakeError(
-        Code::kBadFile,
-        fmt::format("{}: {} query heads, {} key-value heads, head sizes {} and {} do not go "
-                    "together",
-                    file.path(), c.heads, c.kv_heads, c.head_dim, value_dim));
-  }
+  SNUG_ASSIGN(c.layers, ReadBounded(file, c.arch + ".block_count", kMaxLayers));
+  SNUG_ASSIGN(c.dim, ReadBounded(file, c.arch + ".embedding_length", kMaxDim));
+  SNUG_ASSIGN(c.trained_context, ReadBounded(file, c.arch + ".context_length", uint64_t{1} << 31));
   SNUG_ASSIGN(c.eps, Positive(file, c.arch + ".attention.layer_norm_rms_epsilon", 1e-6));
-  SNUG_ASSIGN(c.rope, ReadRope(file, c.arch, c.head_dim));
   const TensorInfo* embedding = file.Find("token_embd.weight");
   if (embedding == nullptr) {
     return MakeError(Code::kBadFile,
@@ -113,9 +99,31 @@ Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
   }
   c.vocab = static_cast<uint32_t>(embedding->rows());
   c.tied = file.Find("output.weight") == nullptr;
+  c.window.assign(c.layers, 0);
+  c.recurrent.assign(c.layers, false);
+  return c;
+}
+
+Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
+  SNUG_ASSIGN(ModelConfig c, ReadCoreConfig(file));
+  SNUG_ASSIGN(c.ffn, ReadBounded(file, c.arch + ".feed_forward_length", kMaxDim));
+  SNUG_ASSIGN(c.heads, ReadBounded(file, c.arch + ".attention.head_count", kMaxHeads));
+  SNUG_ASSIGN(c.kv_heads, BoundedOr(file, c.arch + ".attention.head_count_kv", kMaxHeads, c.heads));
+  SNUG_ASSIGN(c.head_dim,
+              BoundedOr(file, c.arch + ".attention.key_length", kMaxDim, c.dim / c.heads));
+  SNUG_ASSIGN(const uint32_t value_dim,
+              BoundedOr(file, c.arch + ".attention.value_length", kMaxDim, c.head_dim));
+  if (c.heads % c.kv_heads != 0 || c.head_dim % 2 != 0 || value_dim != c.head_dim ||
+      uint64_t{c.heads} * c.head_dim > kMaxDim) {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{}: {} query heads, {} key-value heads, head sizes {} and {} do not go "
+                    "together",
+                    file.path(), c.heads, c.kv_heads, c.head_dim, value_dim));
+  }
+  SNUG_ASSIGN(c.rope, ReadRope(file, c.arch, c.head_dim));
   SNUG_ASSIGN(c.attention_scale, Positive(file, c.arch + ".attention.scale",
                                           1.0f / std::sqrt(static_cast<float>(c.head_dim))));
-  c.window.assign(c.layers, 0);
   c.local_rope = c.rope;
   return c;
 }
@@ -178,6 +186,15 @@ Status ReadExperts(const ModelFile& file, ModelConfig* c) {
                                    c->arch, gate));
   }
   return {};
+}
+
+Result<StateConfig> ReadStateConfig(const ModelFile& file, const std::string& arch) {
+  StateConfig s;
+  const std::string prefix = arch + ".ssm.";
+  SNUG_ASSIGN(s.conv_width, ReadBounded(file, prefix + "conv_kernel", kMaxConvWidth));
+  SNUG_ASSIGN(s.inner, ReadBounded(file, prefix + "inner_size", kMaxDim));
+  SNUG_ASSIGN(s.size, ReadBounded(file, prefix + "state_size", kMaxStates));
+  return s;
 }
 
 }  // namespace snug

@@ -10,8 +10,10 @@
 
 namespace snug {
 
-// Fills everything but what an architecture decides for itself (activation, windows, scales,
-// interleaving).
+// What every language model has: name, layers, width, vocabulary, context, eps.
+Result<ModelConfig> ReadCoreConfig(const ModelFile& file);
+// That, attention and feed-forward: everything of a transformer but what an architecture decides
+// for itself (activation, windows, scales, interleaving).
 Result<ModelConfig> ReadCommonConfig(const ModelFile& file);
 // Whether rotary pairs are neighbouring rows of q and k, as in the GGUF files of architectures
 // whose converter permutes them; false where the model comes from a folder.
@@ -23,6 +25,10 @@ Result<float> ReadFactor(const ModelFile& file, const std::string& key, double f
 // and its pattern: every `pattern`-th layer attends to everything (0: none does), or a flag per
 // layer.
 Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, ModelConfig* c);
+// The sizes of recurrent layers that all their kinds have: the convolution, channels and states.
+Result<StateConfig> ReadStateConfig(const ModelFile& file, const std::string& arch);
+// Metadata `key`, between 1 and `max`.
+Result<uint32_t> ReadBounded(const ModelFile& file, const std::string& key, uint64_t max);
 
 // Sets c->router and the experts' widths from expert_count and its siblings; c->ffn becomes 0, for
 // models whose layers all have experts. kBadFile where the counts do not go together.

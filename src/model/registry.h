@@ -13,6 +13,8 @@ Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenGptOss(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenGranite(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenLlama(const ModelFile& file);
+Result<std::unique_ptr<Model>> OpenMamba(const ModelFile& file);
+Result<std::unique_ptr<Model>> OpenMamba2(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenMixtral(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenOlmo2(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenOlmoe(const ModelFile& file);

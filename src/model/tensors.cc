@@ -10,7 +10,7 @@ LayerTensor Vector(Role role, std::string_view name, uint32_t size) {
   return {role, name, 1, size, false};
 }
 
-LayerTensor Table(Role role, std::string_view name, uint32_t rows, uint32_t cols) {
+LayerTensor Values(Role role, std::string_view name, uint32_t rows, uint32_t cols) {
   return {role, name, rows, cols, false};
 }
 

@@ -56,6 +56,17 @@ enum class Role : uint8_t {
   kSharedGate,
   kSharedUp,
   kSharedDown,
+  // Recurrent layers.
+  kSsmIn,
+  kConv,
+  kConvBias,
+  kSsmX,
+  kSsmDt,
+  kSsmDtBias,
+  kSsmA,
+  kSsmD,
+  kSsmNorm,
+  kSsmOut,
   kCount,
 };
 inline constexpr size_t kRoles = static_cast<size_t>(Role::kCount);
@@ -75,8 +86,8 @@ using LayerTensors = std::vector<LayerTensor>;
 
 LayerTensor Matrix(Role role, std::string_view name, uint32_t rows, uint32_t cols);
 LayerTensor Vector(Role role, std::string_view name, uint32_t size);
-// Rows that are looked up, as float32.
-LayerTensor Table(Role role, std::string_view name, uint32_t rows, uint32_t cols);
+// A matrix that is read value by value, as float32.
+LayerTensor Values(Role role, std::string_view name, uint32_t rows, uint32_t cols);
 // Rows [first_row, first_row + rows) of a fused matrix of `of_rows` rows.
 LayerTensor Slice(Role role, std::string_view name, uint32_t first_row, uint32_t rows,
                   uint32_t of_rows, uint32_t cols);

@@ -14,7 +14,7 @@ using testing::SomeTokens;
 using testing::TinyOptions;
 
 TEST(EngineBudget, LedgerHoldsWhatThePlanSays) {
-  for (const char* arch : {"llama", "qwen2", "gemma3"}) {
+  for (const char* arch : {"llama", "qwen2", "gemma3", "mamba", "mamba2"}) {
     for (PlaceChoice place : {PlaceChoice::kResident, PlaceChoice::kStream}) {
       EngineOptions o = TinyOptions(arch);
       SNUG_NEED(o.model_path);

@@ -83,14 +83,38 @@ TEST_P(Determinism, RollbackAndPrefixReuse) {
   AllLogits(*engine, 0, all.first(150), 64);
   // Wrong tokens, taken back, leave no trace.
   AllLogits(*engine, 0, SomeTokens(9, static_cast<uint32_t>(vocab_), 99), 9);
-  ASSERT_TRUE(engine->Rollback(0, 150));
+  ASSERT_TRUE(engine->Rollback(0, 150).ok());
+  ASSERT_EQ(engine->length(0), 150u);
   const auto rest = AllLogits(*engine, 0, all.subspan(150), 64);
   EXPECT_TRUE(SameBits(rest, {reference.data() + 150 * vocab_, 50 * vocab_}));
-  // Another sequence starts from the first one's pages.
+  // Further back than a window or a snapshot reaches, and into the middle of a chunk.
+  ASSERT_TRUE(engine->Rollback(0, 37).ok());
+  const auto middle = AllLogits(*engine, 0, all.subspan(37), 50);
+  EXPECT_TRUE(SameBits(middle, {reference.data() + 37 * vocab_, 163 * vocab_}));
+  // Another sequence starts from what the first one holds: pages to the token, states at chunks.
   const uint32_t reused = engine->ReusePrefix(1, all.first(190));
-  EXPECT_EQ(reused, 189u);
+  EXPECT_EQ(reused, engine->config().recurrent_layers() > 0 ? 187u : 189u);
   const auto again = AllLogits(*engine, 1, all.subspan(reused), 64);
   EXPECT_TRUE(SameBits(again, {reference.data() + reused * vocab_, (200 - reused) * vocab_}));
+}
+
+// A prompt that is cancelled between chunks keeps what was done, and a step that is refused
+// nothing.
+TEST_P(Determinism, CancelledAndRefusedSteps) {
+  SNUG_NEED(Options().model_path);
+  const auto reference = Reference();
+  auto engine = OpenOrFail(Options());
+  const std::span<const Token> all(tokens_);
+  const Status cancelled =
+      engine->Prefill(0, all.first(190), [](uint32_t done, uint32_t) { return done < 100; });
+  ASSERT_FALSE(cancelled.ok());
+  EXPECT_EQ(cancelled.error().code, Code::kCancelled);
+  ASSERT_EQ(engine->length(0), 128u);
+  const Token bad = -1;
+  const StepItem item{0, {&bad, 1}, StepItem::Logits::kLast};
+  ASSERT_FALSE(engine->Step({&item, 1}).ok());
+  const auto rest = AllLogits(*engine, 0, all.subspan(128), 64);
+  EXPECT_TRUE(SameBits(rest, {reference.data() + 128 * vocab_, 72 * vocab_}));
 }
 
 TEST_P(Determinism, StreamedWeights) {
@@ -108,7 +132,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{"llama", KvType::kF16, false}, Case{"qwen2", KvType::kBF16, false},
                       Case{"gemma3", KvType::kF16, false}, Case{"gemma3", KvType::kQ8_0, false},
                       Case{"gemma3", KvType::kQ4_0, false}, Case{"gemma3", KvType::kF32, true},
-                      Case{"llama-yarn", KvType::kF32, true}),
+                      Case{"llama-yarn", KvType::kF32, true}, Case{"mamba", KvType::kF16, false},
+                      Case{"mamba", KvType::kF32, true}, Case{"mamba2", KvType::kF16, false},
+                      Case{"mamba2", KvType::kF32, true}),
     [](const auto& param) {
       std::string name = std::string(param.param.arch) + "_" +
                          std::string(KvTypeName(param.param.kv)) +

@@ -55,6 +55,42 @@ TEST(Generate, SpeculationAndBudgetDoNotChangeTheTokens) {
   }
 }
 
+// Recurrent models go back to a snapshot after every draft that fails; without one, to the start.
+TEST(Generate, SpeculationOverStatesDoesNotChangeTheTokens) {
+  for (const char* arch : {"mamba", "mamba2"}) {
+    EngineOptions o = testing::TinyOptions(arch);
+    SNUG_NEED(o.model_path);
+    std::vector<Token> prompt;
+    for (int i = 0; i < 90; ++i) prompt.push_back(10 + i % 9 * (i < 45 ? 7 : 8));
+    std::vector<Token> reference;
+    uint64_t failed = 0;
+    for (const int32_t snapshots : {-1, 1, 0}) {
+      for (const bool lookup : {false, true}) {
+        o.snapshots = snapshots;
+        o.lookup = lookup;
+        auto engine = OpenOrFail(o);
+        ASSERT_NE(engine, nullptr);
+        GenerateOptions g = Greedy(60);
+        g.ignore_eos = true;
+        g.lookup = lookup;
+        auto result = Generate(*engine, 0, prompt, g);
+        ASSERT_TRUE(result.ok()) << result.error().message;
+        if (reference.empty()) reference = result->tokens;
+        EXPECT_EQ(result->tokens, reference) << arch << " " << snapshots << " " << lookup;
+        failed += result->drafted - result->accepted;
+        // The next turn goes on from the state after this one.
+        std::vector<Token> next = prompt;
+        next.insert(next.end(), result->tokens.begin(), result->tokens.end());
+        next.push_back(42);
+        auto turn = Generate(*engine, 0, next, Greedy(2));
+        ASSERT_TRUE(turn.ok());
+        EXPECT_EQ(turn->cached_tokens, prompt.size() + result->tokens.size() - 1);
+      }
+    }
+    EXPECT_GT(failed, 0u);
+  }
+}
+
 TEST(Generate, SaysWhatItKnows) {
   SNUG_NEED(GemmaOptions(0).model_path);
   auto engine = OpenOrFail(GemmaOptions(400));

@@ -102,6 +102,21 @@ TEST(Ops, GeluOfTheErrorFunction) {
   });
 }
 
+TEST(Ops, SigmoidGateAndL2Norm) {
+  ForSizes([](size_t n) {
+    const auto g = Random(n, 6), x = Random(n, 2, 2);
+    auto gated = x, unit = x;
+    SigmoidMul(g.data(), n, gated.data());
+    L2Norm(1e-6f, 0.5f, n, unit.data());
+    double squares = 1e-6;
+    for (const float v : x) squares += double{v} * v;
+    for (size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(gated[i], x[i] / (1 + std::exp(-double{g[i]})), 2e-6 * (1 + std::abs(x[i])));
+      EXPECT_NEAR(unit[i], 0.5 * x[i] / std::sqrt(squares), 1e-6);
+    }
+  });
+}
+
 TEST(Ops, SoftmaxArgMaxSoftCap) {
   ForSizes([](size_t n) {
     auto x = Random(n, 10);

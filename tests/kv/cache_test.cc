@@ -78,11 +78,12 @@ TEST(KvCache, RollsBackByTheMarginAndRefusesBeyondTheWindow) {
   auto cache = KvCache::Create(SmallLayout(), ledger);
   ASSERT_TRUE(cache.ok());
   for (int i = 0; i < 5; ++i) Append(*cache, 0, 128, 0);
-  ASSERT_TRUE(cache->Truncate(0, 640 - kRollback));
+  ASSERT_EQ(cache->Truncate(0, 640 - kRollback), 640 - kRollback);
   ExpectSeen(*cache, 0, 0);
   Append(*cache, 0, 30, 0);
   ExpectSeen(*cache, 0, 0);
-  EXPECT_FALSE(cache->Truncate(0, 200));
+  EXPECT_EQ(cache->Held(0, 200), 0u);
+  EXPECT_EQ(cache->Truncate(0, 200), 0u);
   EXPECT_EQ(cache->length(0), 0u);
   EXPECT_EQ(cache->held_bytes(), 0u);
 }
@@ -94,7 +95,7 @@ TEST(KvCache, SharedPagesAreNotWrittenThrough) {
   Append(*cache, 0, 128, 0);
   Append(*cache, 0, 42, 0);
   const uint64_t alone = cache->held_bytes();
-  ASSERT_TRUE(cache->Share(0, 1, 150));
+  ASSERT_EQ(cache->Share(0, 1, 150), 150u);
   EXPECT_EQ(cache->length(1), 150u);
   EXPECT_EQ(cache->held_bytes(),
             alone + 3 * SmallLayout().page_bytes());  // one partial page a layer
@@ -102,13 +103,52 @@ TEST(KvCache, SharedPagesAreNotWrittenThrough) {
   Append(*cache, 1, 100, 0);
   ExpectSeen(*cache, 0, 0);
   // Back into a page that is shared: writing after it must leave the other sequence alone.
-  ASSERT_TRUE(cache->Truncate(1, 190));
-  ASSERT_TRUE(cache->Truncate(0, 130));
+  ASSERT_EQ(cache->Truncate(1, 190), 190u);
+  ASSERT_EQ(cache->Truncate(0, 130), 130u);
   Append(*cache, 0, 20, 0);
   ExpectSeen(*cache, 0, 0);
   cache->Clear(0);
   ExpectSeen(*cache, 1, 0);
   cache->Clear(1);
+  EXPECT_EQ(cache->held_bytes(), 0u);
+}
+
+// A hybrid of one layer with attention and two with states.
+TEST(KvCache, LayersWithStatesTakeNoPagesAndDecideWhatIsHeld) {
+  Ledger ledger(64 * kMiB);
+  KvLayout l = SmallLayout();
+  l.window = {0, 0, 0};
+  l.attends = {false, true, false};
+  l.states.floats = {100, 0, 20};
+  l.states.sequences = l.sequences;
+  l.states.snapshots = 2;
+  auto cache = KvCache::Create(l, ledger);
+  ASSERT_TRUE(cache.ok());
+  EXPECT_EQ(ledger.snapshot().total, KvCache::PoolBytes(l));
+  EXPECT_EQ(l.total_pages(), l.sequences * ((l.context + kTileTokens - 1) / kTileTokens));
+  const auto append = [&](uint32_t seq, uint32_t n) {
+    cache->Extend(seq, n);
+    cache->states().next(seq, 0)[99] = static_cast<float>(cache->length(seq) + n);
+    cache->states().next(seq, 2)[19] = static_cast<float>(cache->length(seq) + n);
+    cache->Commit(seq, n);
+  };
+  append(0, 128);
+  append(0, 100);
+  for (int i = 0; i < 20; ++i) append(0, 1);
+  // Whole tokens of attention, but states at the edges of chunks only.
+  EXPECT_EQ(cache->Held(0, 248), 248u);
+  EXPECT_EQ(cache->Held(0, 247), 228u);
+  EXPECT_EQ(cache->Share(0, 1, 240), 228u);
+  EXPECT_EQ(cache->states().committed(1, 0)[99], 228.0f);
+  EXPECT_EQ(cache->states().committed(1, 2)[19], 228.0f);
+  EXPECT_EQ(cache->Truncate(0, 200), 128u);
+  EXPECT_EQ(cache->length(0), 128u);
+  append(0, 10);
+  EXPECT_EQ(cache->states().committed(0, 0)[99], 138.0f);
+  EXPECT_EQ(cache->states().committed(1, 0)[99], 228.0f);
+  cache->Clear(0);
+  cache->Clear(1);
+  EXPECT_EQ(cache->states().committed(0, 0), nullptr);
   EXPECT_EQ(cache->held_bytes(), 0u);
 }
 

@@ -67,20 +67,20 @@ std::string CaseName(const ::testing::TestParamInfo<Golden::ParamType>& param) {
   return name + (*std::get<1>(param.param) == 0 ? "_folder" : "_gguf");
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, Golden,
-                         ::testing::Combine(::testing::Values("gemma2", "gemma3", "llama",
-                                                              "llama-yarn", "llama3-rope",
-                                                              "mixtral", "olmoe", "phi3", "qwen2",
-                                                              "qwen3", "qwen3moe", "smollm3"),
-                                            ::testing::Values("/model.gguf", "")),
-                         CaseName);
+INSTANTIATE_TEST_SUITE_P(
+    Tiny, Golden,
+    ::testing::Combine(::testing::Values("gemma2", "gemma3", "llama", "llama-yarn", "llama3-rope",
+                                         "mamba", "mamba2", "mixtral", "olmoe", "phi3", "qwen2",
+                                         "qwen3", "qwen3moe", "smollm3"),
+                       ::testing::Values("/model.gguf", "")),
+    CaseName);
 INSTANTIATE_TEST_SUITE_P(TinyFolders, Golden,
                          ::testing::Combine(::testing::Values("gpt-oss", "mistral-swa"),
                                             ::testing::Values("")),
                          CaseName);
 
-// Models of make_golden.py, which also has the logits of a short run (LongRoPE has its own factors
-// there).
+// Models of make_golden.py and make_golden_states.py, which also has the logits of a short run
+// (LongRoPE has its own factors there).
 class GoldenOwn : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenOwn, ExactLogitsWithin1e3) {
@@ -97,8 +97,8 @@ TEST_P(GoldenOwn, ExactLogitsWithin1e3) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, GoldenOwn,
-                         ::testing::Values("gpt-oss", "granite", "llama-biases", "olmo2",
-                                           "phi3-longrope"),
+                         ::testing::Values("falcon-mamba", "gpt-oss", "granite", "llama-biases",
+                                           "mamba2-groups", "olmo2", "phi3-longrope"),
                          Name);
 
 // The real models' top log-probabilities at the last 64 of 512 positions of three texts.

@@ -117,13 +117,7 @@ def write(path, arch, model, permuted, extra):
     for key, value in extra.items():
         add = {int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
         add(f"{arch}.{key}", value)
-    w.add_tokenizer_model("llama")
-    w.add_token_list(["<unk>", "<s>", "</s>"] + [chr(ord("!") + i) for i in range(VOCAB - 3)])
-    w.add_token_scores([-float(i) for i in range(VOCAB)])
-    w.add_token_types([2, 3, 3] + [1] * (VOCAB - 3))
-    w.add_unk_token_id(0)
-    w.add_bos_token_id(1)
-    w.add_eos_token_id(2)
+    add_vocabulary(w)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and c.tie_word_embeddings:
             continue
@@ -138,30 +132,50 @@ def write(path, arch, model, permuted, extra):
         for kind in ("short", "long"):
             factors = np.array(LONGROPE[f"{kind}_factor"], np.float32)
             w.add_tensor(f"rope_factors_{kind}.weight", factors)
+    finish(w)
+
+
+def add_vocabulary(w):
+    w.add_tokenizer_model("llama")
+    w.add_token_list(["<unk>", "<s>", "</s>"] + [chr(ord("!") + i) for i in range(VOCAB - 3)])
+    w.add_token_scores([-float(i) for i in range(VOCAB)])
+    w.add_token_types([2, 3, 3] + [1] * (VOCAB - 3))
+    w.add_unk_token_id(0)
+    w.add_bos_token_id(1)
+    w.add_eos_token_id(2)
+
+
+def finish(w):
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
 
 
-def main():
+def make(name, config, adapt, write_gguf):
+    """Both files of one model; `adapt` may change its modules, `write_gguf` takes path and model."""
     OUT.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    adapt(model)
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if p.dim() == 1 or "bias" in key:
+                p.copy_(torch.randn_like(p) * 0.2 + (1 if "norm" in key else 0))
+        tokens = torch.randint(3, VOCAB, (1, TOKENS))
+        logits = model(tokens).logits[0]
+        short = model(tokens[:, :SHORT]).logits[0]
+    write_gguf(OUT / f"{name}.gguf", model)
+    save_file({"tokens": tokens[0].numpy().astype(np.int32), "logits": logits.numpy(),
+               "short_logits": short.numpy()}, OUT / f"{name}.safetensors")
+    print(name, (OUT / f"{name}.gguf").stat().st_size, float(logits.std()))
+
+
+def main():
     for name, arch, config, permuted, extra in models():
-        if len(sys.argv) > 1 and name not in sys.argv[1:]:
-            continue
-        torch.manual_seed(7)
-        model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                if p.dim() == 1 or "bias" in key:
-                    p.copy_(torch.randn_like(p) * 0.2 + (1 if "norm" in key else 0))
-            tokens = torch.randint(3, VOCAB, (1, TOKENS))
-            logits = model(tokens).logits[0]
-            short = model(tokens[:, :SHORT]).logits[0]
-        write(OUT / f"{name}.gguf", arch, model, permuted, extra)
-        save_file({"tokens": tokens[0].numpy().astype(np.int32), "logits": logits.numpy(),
-                   "short_logits": short.numpy()}, OUT / f"{name}.safetensors")
-        print(name, (OUT / f"{name}.gguf").stat().st_size, float(logits.std()))
+        if len(sys.argv) < 2 or name in sys.argv[1:]:
+            make(name, config, lambda model: None,
+                 lambda path, model: write(path, arch, model, permuted, extra))
 
 
 if __name__ == "__main__":
