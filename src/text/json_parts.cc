@@ -360,7 +360,7 @@ Status ReadDecoder(const std::string& path, const Json& part, DecodeSpec* decode
   if (part.is_null()) {
     // Without a decoder tokens are words. No text begins with a byte that UTF-8 has not.
     decode->words = decode->strip_space = true;
-    decode->inner = "\xFF";
+    decode->inner.assign(1, '\xFF');
     return {};
   }
   return ReadPiece({path, "decoder", part}, decode);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/json.h"
+#include "text/special_ids.h"
 
 namespace snug {
 namespace {
@@ -429,42 +430,8 @@ Result<TokenizerSpec> JsonVocabulary::Spec(const Vocabulary& v) const {
   }
   if (!spec.before.empty()) spec.bos = spec.before.front();
   if (!spec.after.empty()) spec.eos = spec.after.back();
-  if (metadata_ != nullptr) SNUG_TRY(ReadSpecial(v, &spec));
+  if (metadata_ != nullptr) SNUG_TRY(ReadSpecialIds(*metadata_, v, &spec));
   return spec;
-}
-
-Status JsonVocabulary::ReadSpecial(const Vocabulary& v, TokenizerSpec* spec) const {
-  const auto read = [&](const char* key, Token* id) -> Status {
-    const auto value = metadata_->GetInt(key);
-    if (!value || *value == -1) return {};
-    // Configurations name tokens beyond the vocabulary, which models never produce.
-    if (*value >= 0 && *value < static_cast<int64_t>(v.size())) *id = static_cast<Token>(*value);
-    return {};
-  };
-  const Token template_bos = spec->bos, template_eos = spec->eos;
-  SNUG_TRY(read("tokenizer.ggml.bos_token_id", &spec->bos));
-  SNUG_TRY(read("tokenizer.ggml.eos_token_id", &spec->eos));
-  const auto flag = [&](const char* key, Token id, Token in_template, std::vector<Token>* around,
-                        bool front) {
-    const auto wanted = metadata_->GetBool(key);
-    if (!wanted || id < 0) return;
-    const auto at = std::find(around->begin(), around->end(), id);
-    if (!*wanted && at != around->end() && id == in_template) around->erase(at);
-    if (*wanted && at == around->end()) around->insert(front ? around->begin() : around->end(), id);
-  };
-  flag("tokenizer.ggml.add_bos_token", spec->bos, template_bos, &spec->before, true);
-  flag("tokenizer.ggml.add_eos_token", spec->eos, template_eos, &spec->after, false);
-  constexpr char kEnds[] = "tokenizer.ggml.eog_token_ids";
-  const GgufArray* ends = metadata_->GetArray(kEnds);
-  if (ends == nullptr || ends->count == 0 || ends->count > 4096 ||
-      ends->element == GgufType::kString || ends->element == GgufType::kArray)
-    return {};
-  spec->ends.resize(ends->count);
-  SNUG_TRY(metadata_->ReadArray(kEnds, spec->ends.data()));
-  spec->ends.erase(std::remove_if(spec->ends.begin(), spec->ends.end(),
-                                  [&](Token id) { return !v.Contains(id); }),
-                   spec->ends.end());
-  return {};
 }
 
 }  // namespace snug

@@ -53,7 +53,6 @@ class JsonVocabulary : public VocabularySource {
   Status FillAdded(Vocabulary* vocabulary) const;
   Status FillMerges(Vocabulary* vocabulary) const;
   Status FillCharsmap(Vocabulary* vocabulary) const;
-  Status ReadSpecial(const Vocabulary& vocabulary, TokenizerSpec* spec) const;
 
   std::string path_;
   const ModelFile* metadata_ = nullptr;

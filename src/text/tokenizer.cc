@@ -4,6 +4,7 @@
 
 #include "text/gguf_vocabulary.h"
 #include "text/json_vocabulary.h"
+#include "text/sentencepiece_vocabulary.h"
 #include "text/text_tokenizer.h"
 
 namespace snug {
@@ -21,6 +22,10 @@ Result<std::unique_ptr<Tokenizer>> LoadFrom(const Source& source, Ledger& ledger
 
 Result<uint64_t> Tokenizer::PlannedBytes(const ModelFile& file) {
   if (file.tokenizer_json()) return PlannedBytesJson(*file.tokenizer_json());
+  if (file.tokenizer_model()) {
+    SNUG_ASSIGN(const auto source, SentencePieceVocabulary::Open(*file.tokenizer_model(), &file));
+    return Vocabulary::PlannedBytes(source.shape());
+  }
   SNUG_ASSIGN(const GgufVocabulary source, GgufVocabulary::Open(file));
   return Vocabulary::PlannedBytes(source.shape());
 }
@@ -28,6 +33,10 @@ Result<uint64_t> Tokenizer::PlannedBytes(const ModelFile& file) {
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const ModelFile& file, Ledger& ledger) {
   if (file.tokenizer_json()) {
     SNUG_ASSIGN(const JsonVocabulary source, JsonVocabulary::Open(*file.tokenizer_json(), &file));
+    return LoadFrom(source, ledger);
+  }
+  if (file.tokenizer_model()) {
+    SNUG_ASSIGN(const auto source, SentencePieceVocabulary::Open(*file.tokenizer_model(), &file));
     return LoadFrom(source, ledger);
   }
   SNUG_ASSIGN(const GgufVocabulary source, GgufVocabulary::Open(file));

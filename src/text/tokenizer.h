@@ -20,8 +20,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // From tokenizer.ggml.*, or from the tokenizer.json of a folder: what is not known is kBadFile
-  // naming it. Every table is one Buffer reserved under Owner::kVocab.
+  // From tokenizer.ggml.*, or from a folder's tokenizer.json or tokenizer.model: what is not known
+  // is kBadFile naming it. Every table is one Buffer reserved under Owner::kVocab.
   static Result<std::unique_ptr<Tokenizer>> Load(const ModelFile& file, Ledger& ledger);
   // Bytes that Load will reserve, and at its peak, from metadata alone. Equal to what Load does.
   static Result<uint64_t> PlannedBytes(const ModelFile& file);
