@@ -163,8 +163,8 @@ Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, Mod
 
 Status ReadExperts(const ModelFile& file, ModelConfig* c) {
   RouterConfig& r = c->router;
-  SNUG_ASSIGN(r.experts, Bounded(file, c->arch + ".expert_count", kMaxExperts));
-  SNUG_ASSIGN(r.used, Bounded(file, c->arch + ".expert_used_count", r.experts));
+  SNUG_ASSIGN(r.experts, ReadBounded(file, c->arch + ".expert_count", kMaxExperts));
+  SNUG_ASSIGN(r.used, ReadBounded(file, c->arch + ".expert_used_count", r.experts));
   SNUG_ASSIGN(c->expert_ffn,
               BoundedOr(file, c->arch + ".expert_feed_forward_length", kMaxDim, c->ffn));
   c->ffn = 0;
