@@ -95,7 +95,7 @@ def main():
         budget = path.stat().st_size // 3
         words = " ".join(f"w{i * 37 % 3000}" for i in range(100))
         run = subprocess.run(
-            [a.snug, "run", str(path), "--memory", str(budget), "-c", "512", "-n", str(a.tokens),
+            [a.snug, "run", str(path), "--memory", str(budget), "-c", "1024", "-n", str(a.tokens),
              "--temp", "1", "-s", "1", "--ignore-eos", "--json", "-p", words],
             capture_output=True, text=True, check=False)
         if run.returncode != 0:

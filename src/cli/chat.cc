@@ -254,9 +254,8 @@ void Session::PrintTurn(const ChatTurn& turn) {
   if (g.finish_reason == "cancelled") {
     fmt::print(stderr, "{}stopped{}\n", err_.dim,
                g.tokens.empty() ? "; the message is not part of the conversation" : "");
-  } else if (g.finish_reason == "length") {
-    fmt::print(stderr, "{}ended at {} tokens of the context of {}; /clear begins anew\n", err_.dim,
-               held, limit);
+  } else if (g.finish_reason == "length" && held + 1 >= limit) {
+    fmt::print(stderr, "{}the context of {} tokens is full; /clear begins anew\n", err_.dim, limit);
   }
   if (!args_.quiet) {
     fmt::print(stderr,

@@ -1,9 +1,12 @@
 #include "cli/line_reader.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <histedit.h>
 #include <langinfo.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -23,14 +26,41 @@ namespace {
 constexpr size_t kMaxLine = 1 << 20;
 constexpr int kHistoryLines = 1000;
 
-void OnInterrupt(int) { interrupted = true; }
-void OnResize(int) {}  // interrupts the read that waits for a key
+// A pipe that an interrupt writes to, so that one which comes just before the wait for input ends
+// it too, whichever thread takes the signal.
+int wake[2] = {-1, -1};
+
+void OnInterrupt(int) {
+  interrupted = true;
+  const int error = errno;
+  (void)!write(wake[1], "", 1);
+  errno = error;
+}
+void OnResize(int) {}  // ends the wait for a key
 
 // Without SA_RESTART: reads return.
 void Handle(int signal, void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
   sigaction(signal, &action, nullptr);
+}
+
+enum class Input { kReady, kInterrupted, kSignal };
+
+// Waits for standard input to be readable, or at its end.
+Input WaitForInput() {
+  while (true) {
+    if (interrupted.load()) return Input::kInterrupted;
+    pollfd p[2] = {{STDIN_FILENO, POLLIN, 0}, {wake[0], POLLIN, 0}};
+    if (poll(p, 2, -1) < 0) return Input::kSignal;
+    if (p[1].revents != 0) {
+      char bytes[64];
+      while (read(wake[0], bytes, sizeof(bytes)) > 0) {
+      }
+    } else if (p[0].revents != 0) {
+      return Input::kReady;
+    }
+  }
 }
 
 class PipeReader final : public LineReader {
@@ -48,6 +78,7 @@ class PipeReader final : public LineReader {
                          fmt::format("a line of input is longer than {} bytes", kMaxLine),
                          "each line of standard input is one message");
       }
+      if (WaitForInput() != Input::kReady) continue;
       char chunk[4096];
       const ssize_t n = read(STDIN_FILENO, chunk, sizeof(chunk));
       if (n > 0) {
@@ -89,6 +120,9 @@ class Editor final : public LineReader {
     el_set(edit_, EL_HIST, history, history_);
     el_set(edit_, EL_BIND, "^R", "em-inc-search-prev", nullptr);
     el_set(edit_, EL_BIND, "\033[3~", "ed-delete-next-char", nullptr);
+    // An interrupt would take with it what was written just before, the next prompt even.
+    el_set(edit_, EL_SETTY, "-d", "+noflsh", nullptr);
+    el_set(edit_, EL_SETTY, "-x", "+noflsh", nullptr);
     el_source(edit_, nullptr);  // the user's own ~/.editrc
   }
   ~Editor() override {
@@ -110,11 +144,13 @@ class Editor final : public LineReader {
     while (true) {
       continued_ = !line->empty();
       int n = 0;
+      el_set(edit_, EL_PREP_TERM, 1);  // before the prompt: keys typed at once are edited too
       const char* text = el_gets(edit_, &n);
       if (text == nullptr) {
         const bool stopped = interrupted.exchange(false);
         fmt::print(stderr, "\n");
         if (!stopped) return Event::kEnd;
+        tcflush(STDIN_FILENO, TCIFLUSH);
         el_reset(edit_);
         return typed_ || continued_ ? Event::kInterrupted : Event::kInterruptedEmpty;
       }
@@ -147,19 +183,21 @@ class Editor final : public LineReader {
   static int ReadCharacter(EditLine* edit, wchar_t* out) {
     mbstate_t state = {};
     while (true) {
-      char byte;
-      const ssize_t n = read(STDIN_FILENO, &byte, 1);
-      if (n == 0) return 0;
-      if (n < 0 && errno != EINTR) return -1;
-      if (n < 0) {
-        if (interrupted.load()) {
-          const LineInfo* info = el_line(edit);
-          Of(edit)->typed_ = info->lastchar != info->buffer;
-          return -1;
-        }
+      const Input input = WaitForInput();
+      if (input == Input::kInterrupted) {
+        const LineInfo* info = el_line(edit);
+        Of(edit)->typed_ = info->lastchar != info->buffer;
+        return -1;
+      }
+      if (input == Input::kSignal) {
         el_resize(edit);
         continue;
       }
+      char byte;
+      const ssize_t n = read(STDIN_FILENO, &byte, 1);
+      if (n == 0) return 0;
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return -1;
       const size_t length = mbrtowc(out, &byte, 1, &state);
       if (length == static_cast<size_t>(-1)) {
         state = {};  // no character: skip what came of it
@@ -178,7 +216,11 @@ class Editor final : public LineReader {
 
 }  // namespace
 
-LineReader::LineReader() { Handle(SIGINT, OnInterrupt); }
+LineReader::LineReader() {
+  // Without the pipe an interrupt still ends a wait that it comes after.
+  if (wake[0] < 0 && pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0) wake[0] = wake[1] = -1;
+  Handle(SIGINT, OnInterrupt);
+}
 LineReader::~LineReader() { std::signal(SIGINT, SIG_DFL); }
 
 std::unique_ptr<LineReader> LineReader::Create(bool editing, bool color,

@@ -185,8 +185,8 @@ MemoryPlan PlanResident(const Context& x, uint32_t chunk) {
 // Adds a cache of experts to what is planned: `slots` of them, or as many as the budget leaves room
 // for, `least` at least. Returns its bounce buffers.
 uint64_t AddExpertCache(const Context& x, uint32_t slots, uint32_t least, MemoryPlan& plan) {
-  if (slots == 0) slots = ExpertSlotsWithin(x.layout, Left(plan));
-  plan.expert_slots = std::clamp(slots, std::min(least, plan.experts), plan.experts);
+  if (slots == 0) slots = std::max(least, ExpertSlotsWithin(x.layout, Left(plan)));
+  plan.expert_slots = std::min(slots, plan.experts);
   plan.weight_bytes += ExpertCacheBytes(x.layout, plan.expert_slots);
   // As if every expert were wanted as often as any other, and a chunk wanted all.
   double one_each = 0;
@@ -420,7 +420,11 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                   vocab,
                   options.threads > 0 ? options.threads : UsableCpus().cpus};
   MemoryPlan plan = BestPlan(x);
-  if (!plan.fits) Suggest(x, plan);
+  if (!plan.fits) {
+    // The process that follows the advice may hold some pages more than this one.
+    const uint64_t spare = options.base_bytes != 0 ? 0 : kMiB;
+    Suggest({file, model, layout, options, base + spare, vocab, x.threads}, plan);
+  }
   return plan;
 }
 

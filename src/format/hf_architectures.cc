@@ -6,14 +6,12 @@
 
 #include "format/hf_config.h"
 #include "format/hf_folder.h"
+#include "format/hf_recurrent.h"
 
 namespace snug {
 namespace {
 
 using Kind = HfKey::Kind;
-
-constexpr HfView kPlusOne{.value = TensorSource::Value::kPlusOne};
-constexpr HfView kMinusExp{.value = TensorSource::Value::kMinusExp};
 
 // --- names that families share
 
@@ -217,98 +215,6 @@ constexpr HfFixed kGptOssFixed[] = {
     {"swiglu_alpha", "1.702"},
 };
 
-// --- Mamba and Mamba-2
-
-constexpr HfTensor kMamba[] = {
-    {"backbone.embeddings.weight", "token_embd.weight"},
-    {"backbone.norm_f.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
-    {"backbone.layers.#.norm.weight", "blk.#.attn_norm.weight"},
-    {"backbone.layers.#.mixer.in_proj.weight", "blk.#.ssm_in.weight"},
-    {"backbone.layers.#.mixer.conv1d.weight", "blk.#.ssm_conv1d.weight"},
-    {"backbone.layers.#.mixer.conv1d.bias", "blk.#.ssm_conv1d.bias"},
-    {"backbone.layers.#.mixer.out_proj.weight", "blk.#.ssm_out.weight"},
-};
-
-constexpr HfTensor kMamba1[] = {
-    {"backbone.layers.#.mixer.x_proj.weight", "blk.#.ssm_x.weight"},
-    {"backbone.layers.#.mixer.dt_proj.weight", "blk.#.ssm_dt.weight"},
-    {"backbone.layers.#.mixer.dt_proj.bias", "blk.#.ssm_dt.bias"},
-    {"backbone.layers.#.mixer.A_log", "blk.#.ssm_a", kMinusExp},
-    {"backbone.layers.#.mixer.D", "blk.#.ssm_d"},
-};
-
-constexpr HfView kMinusExpColumn{.value = TensorSource::Value::kMinusExp, .column = true};
-constexpr HfView kColumn{.column = true};
-
-constexpr HfTensor kMamba2[] = {
-    {"backbone.layers.#.mixer.dt_bias", "blk.#.ssm_dt.bias"},
-    {"backbone.layers.#.mixer.A_log", "blk.#.ssm_a", kMinusExpColumn},
-    {"backbone.layers.#.mixer.D", "blk.#.ssm_d", kColumn},
-    {"backbone.layers.#.mixer.norm.weight", "blk.#.ssm_norm.weight"},
-};
-
-constexpr HfKey kMambaKeys[] = {
-    {"conv_kernel", "ssm.conv_kernel", Kind::kUint, true},
-    {"state_size", "ssm.state_size", Kind::kUint, true},
-    {"layer_norm_epsilon", "attention.layer_norm_rms_epsilon", Kind::kFloat},
-};
-
-constexpr HfFixed kMambaFixed[] = {
-    {"hidden_act", "\"silu\""},
-    {"use_bias", "false"},
-    {"use_conv_bias", "true"},
-};
-
-// Sizes that follow from others, and what GGUF files say of a model without attention.
-Status FinishMambaOf(HfFolder& folder, const Json& config, const std::string& arch) {
-  SNUG_ASSIGN(const auto dim, HfUint(folder, config, "hidden_size"));
-  SNUG_ASSIGN(const auto inner, HfUint(folder, config, "intermediate_size"));
-  SNUG_ASSIGN(const auto expand, HfUint(folder, config, "expand"));
-  if (expand.value_or(2) > 64) return folder.Bad("config.json", "expand is impossible");
-  folder.SetUint(arch + ".ssm.inner_size", inner ? *inner : dim.value_or(0) * expand.value_or(2));
-  folder.SetUint(arch + ".context_length", 1 << 20);
-  return {};
-}
-
-Status FinishMamba(HfFolder& folder, const Json& config) {
-  SNUG_TRY(FinishMambaOf(folder, config, "mamba"));
-  const Json rank = config.value("time_step_rank", Json("auto"));
-  if (rank == "auto") {
-    SNUG_ASSIGN(const auto dim, HfUint(folder, config, "hidden_size"));
-    folder.SetUint("mamba.ssm.time_step_rank", (dim.value_or(0) + 15) / 16);
-    return {};
-  }
-  SNUG_ASSIGN(const auto value, HfUint(folder, config, "time_step_rank"));
-  if (value) folder.SetUint("mamba.ssm.time_step_rank", *value);
-  return {};
-}
-
-// Falcon Mamba: RMSNorm of dt, B and C.
-Status FinishFalconMamba(HfFolder& folder, const Json& config) {
-  folder.SetBool("mamba.ssm.dt_b_c_rms", true);
-  return FinishMamba(folder, config);
-}
-
-constexpr HfKey kMamba2Keys[] = {
-    {"conv_kernel", "ssm.conv_kernel", Kind::kUint, true},
-    {"state_size", "ssm.state_size", Kind::kUint, true},
-    {"num_heads", "ssm.time_step_rank", Kind::kUint, true},
-    {"n_groups", "ssm.group_count", Kind::kUint, true},
-    {"layer_norm_epsilon", "attention.layer_norm_rms_epsilon", Kind::kFloat},
-};
-
-// Steps are clamped to these limits, where they limit anything.
-Status FinishMamba2(HfFolder& folder, const Json& config) {
-  if (const auto limit = config.find("time_step_limit"); limit != config.end()) {
-    const bool open = limit->is_array() && limit->size() == 2 && (*limit)[0].is_number() &&
-                      (*limit)[0] <= 0 && !(*limit)[1].is_number();
-    if (!open && !limit->is_null())
-      return folder.Bad("config.json", "a time_step_limit is not supported");
-  }
-  return FinishMambaOf(folder, config, "mamba2");
-}
-
 // --- BERT, and how sentence-transformers says what becomes of its hidden states
 
 constexpr HfTensor kBert[] = {
@@ -407,10 +313,6 @@ constexpr std::string_view kMistralDefaults = R"({"rms_norm_eps": 1e-6,
 constexpr std::string_view kMixtralDefaults = R"({"rms_norm_eps": 1e-5,
   "num_key_value_heads": 8, "rope_theta": 1000000, "max_position_embeddings": 131072,
   "num_local_experts": 8, "num_experts_per_tok": 2})";
-constexpr std::string_view kMambaDefaults = R"({"state_size": 16, "conv_kernel": 4,
-  "layer_norm_epsilon": 1e-5})";
-constexpr std::string_view kMamba2Defaults = R"({"state_size": 128, "conv_kernel": 4,
-  "layer_norm_epsilon": 1e-5, "n_groups": 8, "num_heads": 128})";
 
 constexpr HfArchitecture kArchitectures[] = {
     {.model_type = "bert",
@@ -512,6 +414,13 @@ constexpr HfArchitecture kArchitectures[] = {
      .tensors = {kEnds, kAttention, kExperts},
      .keys = kExpertKeys,
      .fixed = kQwenMoeFixed},
+    {.model_type = "qwen3_next",
+     .gguf = "qwen3next",
+     .tensors = {kQwen3Next, kGatedDelta, kExperts},
+     .keys = kQwen3NextKeys,
+     .fixed = kQwenMoeFixed,
+     .defaults = kQwen3NextDefaults,
+     .finish = FinishQwen3Next},
     {.model_type = "smollm3",
      .gguf = "smollm3",
      .tensors = {kEnds, kAttention, kGatedMlp},

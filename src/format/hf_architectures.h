@@ -29,12 +29,24 @@ struct HfFixed {
   std::string_view json, values;
 };
 
+// Some rows of a tensor, in runs.
+struct HfRows {
+  struct Run {
+    uint64_t first = 0, count = 0;
+  };
+  uint64_t of = 0;  // the tensor's rows
+  std::vector<Run> runs{};
+};
+
 // How a tensor of the folder becomes one of GGUF's.
 struct HfView {
   TensorSource::Value value = TensorSource::Value::kAsStored;
   bool transposed = false;      // the folder has [.., inputs, outputs]
   bool column = false;          // a vector that GGUF has as a column
   uint8_t part = 0, parts = 1;  // every parts-th value of the last dimension, from `part` on
+  // The rows that it takes, in GGUF's order, where that is not all of them in the folder's. The
+  // hyper-parameters are set by then.
+  Result<HfRows> (*rows)(const HfFolder&) = nullptr;
 };
 
 // Numbers in names are '#': the layer, then the expert. Experts of a layer become one tensor of

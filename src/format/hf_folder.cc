@@ -108,6 +108,7 @@ class Tensors {
     info.bytes = t.bytes;
     SNUG_TRY(Shape(file, t, rule.view, &info));
     View(rule.view, stored, &info);
+    if (rule.view.rows != nullptr) SNUG_TRY(ChooseRows(file, t, rule.view, stored, &info));
     if (numbers.size() < 2) return folder_.Add(std::move(info));
     if (info.n_dims != 2 || numbers[1] >= kMaxExperts)
       return folder_.Bad(file, fmt::format("tensor {} is no matrix of an expert", t.name));
@@ -115,6 +116,11 @@ class Tensors {
     if (!stacks_[name].emplace(numbers[1], std::move(info)).second)
       return folder_.Bad(file, fmt::format("tensor {} appears twice", t.name));
     return {};
+  }
+
+  Error UnexpectedShape(const std::string& file, const SafetensorInfo& t) const {
+    return folder_.Bad(file, fmt::format("tensor {} has the unexpected shape [{}]", t.name,
+                                         fmt::join(t.shape.begin(), t.shape.end(), ", ")));
   }
 
   // Dimensions as GGUF has them: innermost first, without those of one value between others, which
@@ -132,8 +138,7 @@ class Tensors {
     const bool empty = std::find(dims.begin(), dims.end(), 0) != dims.end();
     if (dims.empty() || dims.size() > 4 || empty || dims[0] % view.parts != 0 ||
         (view.transposed && dims.size() < 2)) {
-      return folder_.Bad(file, fmt::format("tensor {} has the unexpected shape [{}]", t.name,
-                                           fmt::join(t.shape.begin(), t.shape.end(), ", ")));
+      return UnexpectedShape(file, t);
     }
     dims[0] /= view.parts;
     if (view.transposed) std::swap(dims[0], dims[1]);
@@ -167,6 +172,28 @@ class Tensors {
       source->runs.push_back(run);
     }
     info->source = std::move(source);
+  }
+
+  // Takes some rows, in another order.
+  Status ChooseRows(const std::string& file, const SafetensorInfo& t, const HfView& view,
+                    DType stored, TensorInfo* info) {
+    SNUG_ASSIGN(const HfRows rows, view.rows(folder_));
+    if (info->n_dims != 2 || info->rows() != rows.of) {
+      return UnexpectedShape(file, t);
+    }
+    auto source = std::make_shared<TensorSource>();
+    source->type = stored;
+    const uint64_t row = RowBytes(stored, info->cols());
+    uint64_t count = 0;
+    for (const HfRows::Run& r : rows.runs) {
+      source->runs.push_back(
+          {info->file, info->offset + r.first * row, r.count, row, Info(stored).bytes});
+      count += r.count;
+    }
+    info->dims[1] = count;
+    info->bytes = count * row;
+    info->source = std::move(source);
+    return {};
   }
 
   Status AddStack(const std::string& name, Stack& experts) {
@@ -385,6 +412,10 @@ uint32_t HfFolder::AddFile(const std::string& path, File file) {
 void HfFolder::SetTokenizer(std::optional<std::string> json, std::optional<std::string> model) {
   tokenizer_json_ = std::move(json);
   tokenizer_model_ = std::move(model);
+}
+
+void HfFolder::SetSpecialText(const std::string& name, std::string text) {
+  special_texts_[name] = std::move(text);
 }
 
 Error HfFolder::Bad(std::string_view file, const std::string& message, std::string next) const {

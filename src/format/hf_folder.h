@@ -41,6 +41,7 @@ class HfFolder final : public ModelFile {
   Status Add(TensorInfo tensor);  // kBadFile where two have one name
   uint32_t AddFile(const std::string& path, File file);
   void SetTokenizer(std::optional<std::string> json, std::optional<std::string> model);
+  void SetSpecialText(const std::string& name, std::string text);
   // "FOLDER/file: message", kBadFile.
   Error Bad(std::string_view file, const std::string& message, std::string next = {}) const;
 

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
+#include "base/json_reader.h"
 #include "format/hf_config.h"
 
 namespace snug {
@@ -15,59 +15,34 @@ namespace {
 
 constexpr uint64_t kMaxTemplate = 1 << 20;
 constexpr uint64_t kMaxAdded = 1 << 17, kMaxTokenText = 1 << 12;
-constexpr int kMaxDepth = 32;
 constexpr int64_t kMaxId = int64_t{1} << 31;
 
 using Ids = std::map<std::string, int64_t, std::less<>>;  // of added tokens, by text
 
 // Collects added_tokens of tokenizer.json, which stand before the vocabulary, and stops behind
 // them: the file may have tens of megabytes.
-class AddedTokens : public nlohmann::json_sax<Json> {
- public:
-  explicit AddedTokens(Ids& ids) : ids_(ids) {}
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t v) override {
-    if (Inside() && key_ == "id" && v < static_cast<uint64_t>(kMaxId))
-      id_ = static_cast<int64_t>(v);
-    return true;
-  }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t& v) override {
-    if (Inside() && key_ == "content" && v.size() <= kMaxTokenText) text_ = v;
-    return true;
-  }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override {
-    id_ = -1;
-    text_.clear();
-    return ++depth_ <= kMaxDepth;
-  }
-  bool key(string_t& name) override {
-    key_ = name;
-    if (depth_ == 1) listed_ = name == "added_tokens";
-    return true;
-  }
-  bool end_object() override {
-    if (Inside() && id_ >= 0 && ids_.size() < kMaxAdded) ids_.emplace(text_, id_);
-    --depth_;
-    return true;
-  }
-  bool start_array(std::size_t) override { return ++depth_ <= kMaxDepth; }
-  bool end_array() override { return --depth_ != 1 || !listed_; }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
+void ReadAddedOf(const std::string& tokenizer_json, Ids* ids) {
+  const auto file = File::Open(tokenizer_json);
+  if (!file.ok()) return;  // whoever reads the vocabulary says so
+  JsonReader reader(*file);
+  reader.Object(kMaxTokenText, [&](std::string_view name) {
+    if (name != "added_tokens") return reader.Skip();
+    reader.Array([&] {
+      std::optional<int64_t> id;
+      std::string text;
+      const bool ok = reader.Object(kMaxTokenText, [&](std::string_view key) {
+        if (key == "id") return (id = reader.Integer()).has_value();
+        if (key != "content") return reader.Skip();
+        const auto content = reader.String(kMaxTokenText);
+        if (content) text = *content;
+        return content.has_value();
+      });
+      if (ok && id && *id >= 0 && *id < kMaxId && ids->size() < kMaxAdded) ids->emplace(text, *id);
+      return ok;
+    });
     return false;
-  }
-
- private:
-  bool Inside() const { return listed_ && depth_ == 3; }
-  Ids& ids_;
-  int depth_ = 0;
-  bool listed_ = false;
-  std::string key_, text_;
-  int64_t id_ = -1;
-};
+  });
+}
 
 // A token's text in tokenizer_config.json: a string, or an object with it.
 std::string TokenText(const Json& config, const std::string& name) {
@@ -92,11 +67,7 @@ Ids ReadAddedTokens(const HfFolder& folder, const Json& config) {
         ids.emplace(text, id);
     }
   }
-  if (ids.empty() && folder.tokenizer_json()) {
-    std::ifstream file(*folder.tokenizer_json());
-    AddedTokens reader(ids);
-    Json::sax_parse(file, &reader);
-  }
+  if (ids.empty() && folder.tokenizer_json()) ReadAddedOf(*folder.tokenizer_json(), &ids);
   return ids;
 }
 
@@ -161,6 +132,11 @@ Status ReadHfTokenizer(HfFolder& folder, const Json& config) {
   SNUG_ASSIGN(const Json tokenizer, ReadHfJson(folder, "tokenizer_config.json", false));
 
   const Ids added = ReadAddedTokens(folder, tokenizer);
+  for (const auto& [key, name] :
+       {std::pair("bos_token", "bos"), std::pair("eos_token", "eos"),
+        std::pair("unk_token", "unknown"), std::pair("pad_token", "padding")})
+    if (std::string text = TokenText(tokenizer, key); !text.empty())
+      folder.SetSpecialText(name, std::move(text));
   struct Special {
     const char *text, *id, *key;
   };

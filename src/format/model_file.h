@@ -132,6 +132,11 @@ class ModelFile {
   // tokens are metadata in any case.
   const std::optional<std::string>& tokenizer_json() const { return tokenizer_json_; }
   const std::optional<std::string>& tokenizer_model() const { return tokenizer_model_; }
+  // There, the text of a special token ("bos", "eos", "unknown", "padding"), where it is known.
+  std::optional<std::string> SpecialText(std::string_view name) const {
+    const auto it = special_texts_.find(name);
+    return it == special_texts_.end() ? std::nullopt : std::optional(it->second);
+  }
 
  protected:
   ModelFile() = default;
@@ -148,6 +153,7 @@ class ModelFile {
   std::vector<File> files_;
   std::vector<TensorInfo> tensors_;
   std::optional<std::string> tokenizer_json_, tokenizer_model_;
+  std::map<std::string, std::string, std::less<>> special_texts_;
 
  private:
   std::map<std::string, size_t, std::less<>> by_name_;

@@ -55,8 +55,8 @@ static HWY_INLINE bool SoftmaxStep(float* s, int64_t low, int64_t high, float so
 
 // One tile for R rows.
 template <class Kernel, size_t R>
-static void TileRows(const Block& b, size_t first, const uint8_t* keys, const uint8_t* values,
-                     int64_t tile_pos) {
+static void TileRows(const Block& b, size_t first, const typename Kernel::Tile& keys,
+                     const typename Kernel::Tile& values, int64_t tile_pos) {
   HWY_ALIGN float scores[kRowTile * kTileTokens];
   float alpha[R];
   bool live[R];
@@ -88,24 +88,33 @@ static void TileRows(const Block& b, size_t first, const uint8_t* keys, const ui
 }
 
 template <class Kernel>
-static void TileBlock(const Block& b, const uint8_t* keys, const uint8_t* values,
+static void TileBlock(const Block& b, typename Kernel::Tile keys, typename Kernel::Tile values,
                       int64_t tile_pos) {
-  size_t r = 0;
-  for (; r + kRowTile <= b.rows; r += kRowTile)
-    TileRows<Kernel, kRowTile>(b, r, keys, values, tile_pos);
-  switch (b.rows - r) {
-    case 5:
-      return TileRows<Kernel, 5>(b, r, keys, values, tile_pos);
-    case 4:
-      return TileRows<Kernel, 4>(b, r, keys, values, tile_pos);
-    case 3:
-      return TileRows<Kernel, 3>(b, r, keys, values, tile_pos);
-    case 2:
-      return TileRows<Kernel, 2>(b, r, keys, values, tile_pos);
-    case 1:
-      return TileRows<Kernel, 1>(b, r, keys, values, tile_pos);
-    default:
-      return;
+  for (size_t r = 0, n; r < b.rows; r += n) {
+    // 8 rows as 4 and 4: 2 rows cost nearly what 4 do.
+    const size_t left = b.rows - r, passes = (left + kRowTile - 1) / kRowTile;
+    n = (left + passes - 1) / passes;
+    switch (n) {
+      case 6:
+        TileRows<Kernel, 6>(b, r, keys, values, tile_pos);
+        break;
+      case 5:
+        TileRows<Kernel, 5>(b, r, keys, values, tile_pos);
+        break;
+      case 4:
+        TileRows<Kernel, 4>(b, r, keys, values, tile_pos);
+        break;
+      case 3:
+        TileRows<Kernel, 3>(b, r, keys, values, tile_pos);
+        break;
+      case 2:
+        TileRows<Kernel, 2>(b, r, keys, values, tile_pos);
+        break;
+      default:
+        TileRows<Kernel, 1>(b, r, keys, values, tile_pos);
+    }
+    keys = Kernel::Fetched(keys);
+    values = Kernel::Fetched(values);
   }
 }
 
@@ -119,32 +128,46 @@ static void PrepareQueryT(const AttentionArgs& args, const float* q, uint8_t* ou
   FloatKernel::PrepareQuery(q, args.head_dim, scale, reinterpret_cast<float*>(out));
 }
 
-// Tiles [first, last) for one block of rows of KV head `head`.
-static void WalkTilesT(const AttentionArgs& args, const Block& b, uint32_t head, uint32_t first,
-                       uint32_t last, uint8_t* decoded) {
-  const size_t key_bytes = KvTileBytes(args.key_type, args.head_dim);
-  const size_t value_bytes = KvTileBytes(args.value_type, args.head_dim);
-  uint8_t* decoded_values = decoded + b.padded_dim * kTileTokens * sizeof(float);
-  for (uint32_t t = first; t < last; ++t) {
-    const uint8_t* keys = args.tiles[t] + head * key_bytes;
-    const uint8_t* values = args.tiles[t] + args.kv_heads * key_bytes + head * value_bytes;
-    const int64_t tile_pos = static_cast<int64_t>(t) * kTileTokens;
-    const uint8_t* page = args.tiles[t + 1 < last ? t + 1 : t];
-    const uint8_t* next_keys = page + head * key_bytes;
-    const uint8_t* next_values = page + args.kv_heads * key_bytes + head * value_bytes;
+// Rows beyond which a tile is decoded once for all of them: up to two tiles of rows decode in
+// registers, beside products that leave these units idle.
+inline constexpr size_t kDecodedRows = 2 * kRowTile;
+
+// The keys and values of one KV head in a page.
+struct HeadTiles {
+  HeadTiles(const AttentionArgs& args, TileAt at) {
+    const size_t key_bytes = KvTileBytes(args.key_type, args.head_dim);
+    const size_t value_bytes = KvTileBytes(args.value_type, args.head_dim);
+    keys = args.tiles[at.tile] + at.head * key_bytes;
+    values = args.tiles[at.tile] + args.kv_heads * key_bytes + at.head * value_bytes;
+  }
+  const uint8_t *keys, *values;
+};
+
+static void WalkTilesT(const AttentionArgs& args, const Block& b, TileAt first, uint32_t last,
+                       TileAt next, float* decoded) {
+  const size_t dim = args.head_dim, scales = dim / kKvBlock * kTileTokens;
+  float* decoded_values = decoded + b.padded_dim * kTileTokens;
+  float* key_scales = decoded_values + b.padded_dim * kTileTokens;
+  for (TileAt at = first; at.tile < last; ++at.tile) {
+    const HeadTiles now(args, at);
+    const HeadTiles then(args, at.tile + 1 < last ? TileAt{at.head, at.tile + 1} : next);
+    const int64_t tile_pos = static_cast<int64_t>(at.tile) * kTileTokens;
 #if SNUG_HAVE_BF16_DOT
     if (!UsesFloat(args)) {
-      const uint8_t* k = DecodeKeys(args.key_type, keys, next_keys, args.head_dim, decoded);
-      const uint8_t* v =
-          DecodeValues(args.value_type, values, next_values, args.head_dim, decoded_values);
-      TileBlock<Bf16Kernel>(b, k, v, tile_pos);
+      auto* to = reinterpret_cast<uint8_t*>(decoded);
+      auto* values_to = reinterpret_cast<uint8_t*>(decoded_values);
+      TileBlock<Bf16Kernel>(b, DecodeKeys(args.key_type, now.keys, then.keys, dim, to),
+                            DecodeValues(args.value_type, now.values, then.values, dim, values_to),
+                            tile_pos);
       continue;
     }
 #endif
-    const uint8_t* k = DecodeFloats<false>(args.key_type, keys, next_keys, args.head_dim, decoded);
-    const uint8_t* v =
-        DecodeFloats<true>(args.value_type, values, next_values, args.head_dim, decoded_values);
-    TileBlock<FloatKernel>(b, k, v, tile_pos);
+    const bool many = b.rows > kDecodedRows;
+    TileBlock<FloatKernel>(
+        b, OpenTile<false>(args.key_type, now.keys, then.keys, dim, many, key_scales, decoded),
+        OpenTile<true>(args.value_type, now.values, then.values, dim, many, key_scales + 2 * scales,
+                       decoded_values),
+        tile_pos);
   }
 }
 
@@ -182,9 +205,9 @@ HWY_EXPORT(HasBf16T);
 void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out) {
   HWY_DYNAMIC_DISPATCH(PrepareQueryT)(args, q, out);
 }
-void WalkTiles(const AttentionArgs& args, const Block& block, uint32_t head, uint32_t first,
-               uint32_t last, uint8_t* decoded) {
-  HWY_DYNAMIC_DISPATCH(WalkTilesT)(args, block, head, first, last, decoded);
+void WalkTiles(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
+               TileAt next, float* decoded) {
+  HWY_DYNAMIC_DISPATCH(WalkTilesT)(args, block, first, last, next, decoded);
 }
 void JoinPart(const float* part, float part_max, float part_sum, size_t dims, float* max,
               float* sum, float* total) {

@@ -1,6 +1,6 @@
-// Tiles of encoded keys and values (kv_layout.h) as float32, for attention's products in float32.
-// Both lie in rows of pairs: of two dimensions for keys, of two tokens for values; a pair's halves
-// go to two rows of the result. Included once per target.
+// Tiles of encoded keys and values (kv_layout.h) as vectors of float32, for attention's products in
+// float32: read while multiplying, or decoded once for many query rows, in the order of the tile.
+// Included once per target.
 #if defined(SNUG_KERNEL_ATTENTION_DECODE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SNUG_KERNEL_ATTENTION_DECODE_INL_H
 #undef SNUG_KERNEL_ATTENTION_DECODE_INL_H
@@ -8,10 +8,11 @@
 #define SNUG_KERNEL_ATTENTION_DECODE_INL_H
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
-#include "hwy/cache_control.h"
 #include "kernel/compat-inl.h"
 #include "kernel/kv_layout.h"
 
@@ -19,119 +20,191 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-// The two halves of kLanes pairs.
-struct PairVectors {
-  VF first, second;
+// A tile to multiply with.
+struct PairTile {
+  KvType type;
+  const uint8_t* data;
+  const uint8_t* next;  // the tile to be fetched meanwhile, or null
+  const float* scales;  // of quantized types: as ReadScales writes them
+  size_t rows, width;   // rows of pairs, and values in each
 };
 
-// Pairs that lie as first, second, first, second ... over two vectors.
-static HWY_INLINE PairVectors Split(VF low, VF high) {
+// How values are stored: bits of each, whether scales apply, and kLanes of a row from value i on, a
+// multiple of kLanes.
+struct F32Values {
+  static constexpr size_t kBits = 32;
+  static constexpr bool kScaled = false;
+  static HWY_INLINE VF Load(const uint8_t* row, size_t i) {
+    return hn::LoadU(DF(), reinterpret_cast<const float*>(row) + i);
+  }
+};
+struct F16Values {
+  static constexpr size_t kBits = 16;
+  static constexpr bool kScaled = false;
+  static HWY_INLINE VF Load(const uint8_t* row, size_t i) { return LoadHalves(row + 2 * i); }
+};
+struct Bf16Values {
+  static constexpr size_t kBits = 16;
+  static constexpr bool kScaled = false;
+  static HWY_INLINE VF Load(const uint8_t* row, size_t i) {
+    const hn::Rebind<uint16_t, DF> d16;
+    const VU v = hn::PromoteTo(DU(), hn::LoadU(d16, reinterpret_cast<const uint16_t*>(row) + i));
+    return hn::BitCast(DF(), hn::ShiftLeft<16>(v));
+  }
+};
+struct Q8Values {
+  static constexpr size_t kBits = 8;
+  static constexpr bool kScaled = true;
+  static HWY_INLINE VF Load(const uint8_t* row, size_t i) {
+    const hn::Rebind<int8_t, DF> d8;
+    const auto codes = hn::LoadU(d8, reinterpret_cast<const int8_t*>(row) + i);
+    return hn::ConvertTo(DF(), hn::PromoteTo(DI(), codes));
+  }
+};
+struct Q4Values {
+  static constexpr size_t kBits = 4;
+  static constexpr bool kScaled = true;
+  static HWY_INLINE VF Load(const uint8_t* row, size_t i) {
 #if HWY_TARGET == HWY_SCALAR
-  return {low, high};
+    const VU codes = hn::Set(DU(), uint32_t{row[i / 2]} >> (4 * (i % 2)));
 #else
-  return {hn::ConcatEven(DF(), high, low), hn::ConcatOdd(DF(), high, low)};
+    // A word holds eight codes: each lane shifts its own down.
+    alignas(64) static constexpr uint32_t kShifts[16] = {0, 4, 8, 12, 16, 20, 24, 28,
+                                                         0, 4, 8, 12, 16, 20, 24, 28};
+    constexpr size_t kWord = std::min<size_t>(kLanes, 8) / 2;  // bytes
+    uint32_t word = 0;
+    hwy::CopyBytes<kWord>(row + i / 2, &word);
+    VU codes = hn::Set(DU(), word);
+    if constexpr (kLanes == 16) {
+      hwy::CopyBytes<kWord>(row + i / 2 + kWord, &word);
+      codes = hn::IfThenElse(hn::FirstN(DU(), 8), codes, hn::Set(DU(), word));
+    }
+    codes = hn::Shr(codes, hn::Load(DU(), kShifts));
+#endif
+    const VI code = hn::BitCast(DI(), hn::And(codes, hn::Set(DU(), 15)));
+    return hn::ConvertTo(DF(), hn::Sub(code, hn::Set(DI(), 8)));
+  }
+};
+
+// p[0] for the even values of a row, p[1] for the odd ones, from value i on.
+static HWY_INLINE VF RepeatPair(const float* p, [[maybe_unused]] size_t i) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(DF(), p[i % 2]);
+#else
+  double both;
+  hwy::CopyBytes<8>(p, &both);
+  return hn::BitCast(DF(), hn::Set(hn::Repartition<double, DF>(), both));
 #endif
 }
 
-struct F16Pairs {
-  static constexpr size_t kBytes = 4;  // of a pair
-  static HWY_INLINE PairVectors Load(const uint8_t* p) {
-    return Split(LoadHalves(p), LoadHalves(p + 2 * kLanes));
+// The sums of the pairs in two vectors, in order.
+static HWY_INLINE VF SumPairs(VF low, VF high) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Add(low, high);
+#else
+  return hn::Add(hn::ConcatEven(DF(), high, low), hn::ConcatOdd(DF(), high, low));
+#endif
+}
+
+// Decoded values are exact: an f16 scale times a code has at most 19 significant bits.
+template <class Values, bool kValues>
+struct PairReader {
+  static constexpr size_t kBits = Values::kBits;
+  explicit PairReader(const PairTile& t) : data(t.data), rows(t.rows), scales(t.scales) {}
+  // kLanes values of row first + ahead, from value i on; row `first` has the same scales.
+  HWY_INLINE VF Load(size_t first, size_t ahead, size_t i) const {
+    constexpr size_t kBytes = kColumn * kBits / 8;
+    const uint8_t* row = data + (i / kColumn * rows + first) * kBytes + ahead * kBytes;
+    const VF v = Values::Load(row, i % kColumn);
+    if constexpr (!Values::kScaled) return v;
+    if constexpr (Values::kScaled && kValues) {  // i = 2 * dimension
+      const float* pair = scales + i / (2 * kKvBlock) * kTileTokens + 2 * first;
+      return hn::Mul(v, RepeatPair(pair + 2 * ahead, i));
+    }
+    if constexpr (Values::kScaled && !kValues) {
+      return hn::Mul(v, hn::LoadU(DF(), scales + 2 * first / kKvBlock * 2 * kTileTokens + i));
+    }
   }
-};
-struct Bf16Pairs {
-  static constexpr size_t kBytes = 4;
-  static HWY_INLINE PairVectors Load(const uint8_t* p) {
-    const VU v = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(p));
-    return {hn::BitCast(DF(), hn::ShiftLeft<16>(v)),
-            hn::BitCast(DF(), hn::And(v, hn::Set(DU(), 0xffff0000u)))};
-  }
-};
-struct Q8Pairs {
-  static constexpr size_t kBytes = 2;
-  static HWY_INLINE PairVectors Load(const uint8_t* p) {
-    const hn::Rebind<int16_t, DF> d16;
-    const VI v = hn::PromoteTo(DI(), hn::LoadU(d16, reinterpret_cast<const int16_t*>(p)));
-    return {hn::ConvertTo(DF(), hn::ShiftRight<24>(hn::ShiftLeft<24>(v))),
-            hn::ConvertTo(DF(), hn::ShiftRight<8>(v))};
-  }
-};
-struct Q4Pairs {
-  static constexpr size_t kBytes = 1;
-  static HWY_INLINE PairVectors Load(const uint8_t* p) {
-    const hn::Rebind<uint8_t, DF> d8;
-    const VI v = hn::PromoteTo(DI(), hn::LoadU(d8, p)), eight = hn::Set(DI(), 8);
-    return {hn::ConvertTo(DF(), hn::Sub(hn::And(v, hn::Set(DI(), 15)), eight)),
-            hn::ConvertTo(DF(), hn::Sub(hn::ShiftRight<4>(v), eight))};
-  }
+  const uint8_t* data;
+  size_t rows;
+  const float* scales;
 };
 
-// A tile of `rows` rows of pairs, `pairs` each (a multiple of 16), to 2 * rows rows. scale(row, i,
-// half) is the factor of kLanes pairs from i on. `next` is the tile that comes after it, to be
-// fetched meanwhile.
-template <class Pairs, class Scale>
-static HWY_INLINE void DecodePairs(const uint8_t* src, const uint8_t* next, size_t rows,
-                                   size_t pairs, const Scale& scale, float* dst) {
-  const size_t bytes = pairs * Pairs::kBytes;
-  for (size_t r = 0; r < rows; ++r, src += bytes, next += bytes, dst += 2 * pairs) {
-    for (size_t at = 0; at < bytes; at += 64) hwy::Prefetch(next + at);
-    for (size_t i = 0; i < pairs; i += kLanes) {
-      const PairVectors v = Pairs::Load(src + i * Pairs::kBytes);
-      hn::StoreU(scale(v.first, r, i, 0), DF(), dst + i);
-      hn::StoreU(scale(v.second, r, i, 1), DF(), dst + pairs + i);
+// Calls f with the reader of the tile.
+template <bool kValues, class F>
+static HWY_INLINE void WithReader(const PairTile& t, const F& f) {
+  switch (t.type) {
+    case KvType::kF32:
+      return f(PairReader<F32Values, kValues>(t));
+    case KvType::kF16:
+      return f(PairReader<F16Values, kValues>(t));
+    case KvType::kBF16:
+      return f(PairReader<Bf16Values, kValues>(t));
+    case KvType::kQ8_0:
+      return f(PairReader<Q8Values, kValues>(t));
+    case KvType::kQ4_0:
+      return f(PairReader<Q4Values, kValues>(t));
+  }
+}
+
+// The scales of a quantized tile: of values [head_dim / 32][64 tokens], of keys with each token
+// twice.
+template <bool kValues>
+static void ReadScales(const uint8_t* halves, size_t head_dim, float* to) {
+  const size_t n = head_dim / kKvBlock * kTileTokens;
+  for (size_t i = 0; i < n; i += kLanes) {
+    const VF v = LoadHalves(halves + 2 * i);
+    if constexpr (kValues) {
+      hn::StoreU(v, DF(), to + i);
+    } else {
+#if HWY_TARGET == HWY_SCALAR
+      to[2 * i] = to[2 * i + 1] = hn::GetLane(v);
+#else
+      hn::StoreInterleaved2(v, v, DF(), to + 2 * i);
+#endif
     }
   }
 }
 
-// Scales of quantized keys: f16 [head_dim / 32][64 tokens], lane = token.
-struct KeyScales {
-  HWY_INLINE VF operator()(VF v, size_t row, size_t i, int) const {
-    const size_t block = 2 * row / kKvBlock;
-    return hn::Mul(v, LoadHalves(scales + 2 * (block * kTileTokens + i)));
-  }
-  const uint8_t* scales;
-};
-// Of values, the same f16s, lane = dimension.
-struct ValueScales {
-  HWY_INLINE VF operator()(VF v, size_t row, size_t i, int half) const {
-    uint16_t bits;
-    hwy::CopyBytes<2>(scales + 2 * (i / kKvBlock * kTileTokens + 2 * row + half), &bits);
-    return hn::Mul(v, LowHalf16(hn::Set(DU(), bits)));
-  }
-  const uint8_t* scales;
-};
-struct NoScale {
-  HWY_INLINE VF operator()(VF v, size_t, size_t, int) const { return v; }
-};
+// Brings a part of another tile near, for when its turn comes.
+static HWY_INLINE void Fetch(const uint8_t* p, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) PrefetchL2(p + at);
+}
 
-// A tile of keys [head_dim][64], or of values [64][padded dim], as float32: `tile` itself where it
-// is that.
+// A tile of keys or of values as it is read while multiplying, or, for `many` rows, decoded to
+// float32 at `decoded`. Scales go to `scales`.
 template <bool kValues>
-static const uint8_t* DecodeFloats(KvType type, const uint8_t* tile, const uint8_t* next,
-                                   size_t head_dim, uint8_t* dst) {
-  auto* out = reinterpret_cast<float*>(dst);
+static PairTile OpenTile(KvType type, const uint8_t* tile, const uint8_t* next, size_t head_dim,
+                         bool many, float* scales, float* decoded) {
   const size_t padded = PaddedDim(head_dim);
-  const size_t rows = (kValues ? kTileTokens : head_dim) / 2;
-  const size_t pairs = kValues ? padded : kTileTokens;
-  using Scales = std::conditional_t<kValues, ValueScales, KeyScales>;
-  const Scales scales{tile + ScaleOffset(type, padded)};
-  switch (type) {
-    case KvType::kF32:
-      return tile;
-    case KvType::kF16:
-      DecodePairs<F16Pairs>(tile, next, rows, pairs, NoScale(), out);
-      break;
-    case KvType::kBF16:
-      DecodePairs<Bf16Pairs>(tile, next, rows, pairs, NoScale(), out);
-      break;
-    case KvType::kQ8_0:
-      DecodePairs<Q8Pairs>(tile, next, rows, pairs, scales, out);
-      break;
-    case KvType::kQ4_0:
-      DecodePairs<Q4Pairs>(tile, next, rows, pairs, scales, out);
-      break;
+  PairTile t{type,
+             tile,
+             next,
+             scales,
+             (kValues ? kTileTokens : head_dim) / 2,
+             2 * (kValues ? padded : kTileTokens)};
+  if (type == KvType::kQ8_0 || type == KvType::kQ4_0) {
+    const size_t at = ScaleOffset(type, padded), bytes = head_dim / kKvBlock * kTileTokens * 2;
+    ReadScales<kValues>(tile + at, head_dim, scales);
+    if (next != nullptr) Fetch(next + at, bytes);
   }
-  return dst;
+  if (!many || type == KvType::kF32) return t;
+  WithReader<kValues>(t, [&](const auto& reader) HWY_ATTR {
+    const size_t line = kColumn * reader.kBits / 8;
+    float* to = decoded;
+    for (size_t c = 0; c < t.width; c += kColumn) {
+      for (size_t r = 0; r < t.rows; ++r, to += kColumn) {
+        if (next != nullptr) PrefetchL2(next + PairIndex(t.rows, r, c) / kColumn * line);
+        for (size_t i = 0; i < kColumn; i += kLanes) {
+          hn::StoreU(reader.Load(r, 0, c + i), DF(), to + i);
+        }
+      }
+    }
+  });
+  t.type = KvType::kF32;
+  t.data = reinterpret_cast<const uint8_t*>(decoded);
+  t.next = nullptr;
+  return t;
 }
 
 }  // namespace HWY_NAMESPACE

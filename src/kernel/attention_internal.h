@@ -32,9 +32,18 @@ struct Block {
 bool UsesFloat(const AttentionArgs& args);
 // One query row [head_dim], scaled and converted for the kernel.
 void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out);
-// Runs the rows of `block` over tiles [first, last). `decoded` holds two tiles of float32.
-void WalkTiles(const AttentionArgs& args, const Block& block, uint32_t head, uint32_t first,
-               uint32_t last, uint8_t* decoded);
+// A tile of one KV head.
+struct TileAt {
+  uint32_t head = 0, tile = 0;
+};
+// Floats that WalkTiles decodes into: a tile of keys, one of values, and the scales of both.
+inline size_t DecodedFloats(size_t head_dim) {
+  return kTileTokens * (2 * PaddedDim(head_dim) + 3 * (head_dim / kKvBlock));
+}
+// Runs the rows of `block` over tiles [first.tile, last) of a KV head. `next` is what will be
+// walked afterwards, fetched meanwhile. `decoded`: see DecodedFloats.
+void WalkTiles(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
+               TileAt next, float* decoded);
 // Joins one split's state into the running total of a row, in split order.
 void JoinPart(const float* part, float part_max, float part_sum, size_t dims, float* max,
               float* sum, float* total);

@@ -25,7 +25,7 @@ size_t BlockRows(size_t heads_per_kv) { return BlockTokens(heads_per_kv) * heads
 
 // A thread's scratch, laid out.
 struct Scratch {
-  uint8_t* decoded;  // two tiles of float32
+  float* decoded;    // [DecodedFloats]
   uint8_t* queries;  // [rows, head_dim] float32 at most
   RowState* state;   // [rows]
   float* part;       // [rows, padded dim] of the current split
@@ -44,7 +44,7 @@ Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv) {
     used += Align(bytes);
     return p;
   };
-  s.decoded = take(2 * padded * kTileTokens * sizeof(float));
+  s.decoded = reinterpret_cast<float*>(take(DecodedFloats(head_dim) * sizeof(float)));
   s.queries = take(rows * head_dim * sizeof(float));
   s.state = reinterpret_cast<RowState*>(take(rows * sizeof(RowState)));
   s.part = reinterpret_cast<float*>(take(rows * padded * sizeof(float)));
@@ -118,7 +118,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
     const auto stop =
         static_cast<uint32_t>(std::min<size_t>(end, (t / kSplitTiles + 1) * kSplitTiles));
     Reset(b);
-    WalkTiles(a, b, head, t, stop, s.decoded);
+    WalkTiles(a, b, {head, t}, stop, {head, std::min(stop, end - 1)}, s.decoded);
     for (size_t r = 0; r < b.rows; ++r) {
       JoinPart(b.state[r].out, b.state[r].max, b.state[r].sum, b.padded_dim, &s.max[r], &s.sum[r],
                s.total + r * b.padded_dim);
@@ -141,13 +141,19 @@ void SplitTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
   const size_t group = a.heads / a.kv_heads, stride = PartStride(a.head_dim);
   const auto block = static_cast<uint32_t>(BlockTokens(group));
   const auto begin = static_cast<uint32_t>((plan.first_split + split) * kSplitTiles);
+  // Most likely this thread's next task.
+  const uint32_t after = std::min(task + 1, plan.tasks - 1);
+  const auto after_begin =
+      static_cast<uint32_t>((plan.first_split + after / a.kv_heads) * kSplitTiles);
+  const TileAt next{after % a.kv_heads, std::max(after_begin, FirstTile(a, a.first_pos))};
   for (uint32_t first = 0; first < a.tokens; first += block) {
     const uint32_t n = std::min(block, a.tokens - first);
     const Block b = Prepare(a, head, first, n, s);
     Reset(b);
     const uint32_t end =
         std::min<uint32_t>(begin + kSplitTiles, (a.first_pos + first + n - 1) / kTileTokens + 1);
-    WalkTiles(a, b, head, std::max(begin, FirstTile(a, a.first_pos + first)), end, s.decoded);
+    WalkTiles(a, b, {head, std::max(begin, FirstTile(a, a.first_pos + first))}, end, next,
+              s.decoded);
     for (size_t r = 0; r < b.rows; ++r) {
       const size_t row = first + r / group, h = head * group + r % group;
       float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + h) * stride;

@@ -8,6 +8,8 @@
 #define SNUG_KERNEL_ATTENTION_TILE_INL_H
 #endif
 
+#include <algorithm>
+
 #include "format/dtype.h"
 #include "hwy/cache_control.h"
 #include "kernel/attention_decode-inl.h"
@@ -19,41 +21,89 @@ namespace snug {
 namespace HWY_NAMESPACE {
 
 inline constexpr size_t kRowTile = 6;  // rows x 4 vectors of accumulators fill the register file
-inline constexpr size_t kVectors = 4;  // vectors of keys (or dimensions) a pass covers
+inline constexpr size_t kVectors = 4;  // vectors of keys (or dimensions) a pass covers in bf16
 
-// Products in float32. Keys are a tile [head_dim][64], values [64][padded dim].
+// Products in float32.
 struct FloatKernel {
   using Element = float;  // of prepared queries and of probabilities
+  using Tile = PairTile;
 
   static void PrepareQuery(const float* q, size_t head_dim, float scale, float* out) {
     for (size_t i = 0; i < head_dim; ++i) out[i] = q[i] * scale;
   }
 
+  // Vectors of a row of pairs that R rows go over together, so that sums fit the registers.
   template <size_t R>
-  static HWY_INLINE void Scores(const float* HWY_RESTRICT q, size_t q_stride, const uint8_t* keys,
-                                size_t head_dim, float* HWY_RESTRICT scores) {
-    const auto* k = reinterpret_cast<const float*>(keys);
-    constexpr size_t kV = kLanes == 8 ? 2 : kVectors;  // of 16 registers
-    for (size_t c = 0; c < kTileTokens; c += kV * kLanes) {
-      VF acc[R][kV];
-      for (size_t r = 0; r < R; ++r) {
-        for (size_t v = 0; v < kV; ++v) acc[r][v] = hn::Zero(DF());
+  static constexpr size_t kV = kLanes == 16 || (kLanes == 8 && R > 2) ? 2 : 4;
+
+  // sums[r] = x[r] times the values [c, c + kV vectors) of all rows of pairs. The even elements of
+  // x and the odd ones have sums of their own, in neighbouring lanes.
+  template <size_t R, class Reader>
+  static HWY_INLINE void Multiply(const Reader& reader, const PairTile& t, const float* x,
+                                  size_t x_stride, size_t c, VF (&sums)[R][kV<R>]) {
+    // Rows of pairs of which a line or more is read, so much of the next tile being fetched.
+    constexpr size_t kBits = kV<R> * kLanes * Reader::kBits, kLine = 64 * 8;
+    constexpr size_t kRows = std::max<size_t>(1, kLine / kBits), kStep = kRows * kBits / 8;
+    HWY_UNROLL(6)
+    for (size_t r = 0; r < R; ++r) {
+      HWY_UNROLL(4)
+      for (size_t v = 0; v < kV<R>; ++v) sums[r][v] = hn::Zero(DF());
+    }
+    const uint8_t* next = t.next == nullptr ? nullptr : t.next + t.rows * (c * Reader::kBits / 8);
+    size_t row = 0;
+    for (; row + kRows <= t.rows; row += kRows) {
+      if (next != nullptr) {
+        for (size_t at = 0; at < kStep; at += 64) PrefetchL2(next + at);
+        next += kStep;
       }
-      for (size_t d = 0; d < head_dim; ++d) {
-        VF key[kV];
-        for (size_t v = 0; v < kV; ++v)
-          key[v] = hn::LoadU(DF(), k + d * kTileTokens + c + v * kLanes);
-        for (size_t r = 0; r < R; ++r) {
-          const VF x = hn::Set(DF(), q[r * q_stride + d]);
-          for (size_t v = 0; v < kV; ++v) acc[r][v] = hn::MulAdd(x, key[v], acc[r][v]);
-        }
-      }
-      for (size_t r = 0; r < R; ++r) {
-        for (size_t v = 0; v < kV; ++v) {
-          hn::StoreU(acc[r][v], DF(), scores + r * kTileTokens + c + v * kLanes);
-        }
+      HWY_UNROLL(8)
+      for (size_t i = 0; i < kRows; ++i) AddRow(reader, row, i, x, x_stride, c, sums);
+    }
+    for (; row < t.rows; ++row) AddRow(reader, row, 0, x, x_stride, c, sums);
+  }
+  template <size_t R, size_t V, class Reader>
+  static HWY_INLINE void AddRow(const Reader& reader, size_t row, size_t ahead, const float* x,
+                                size_t x_stride, size_t c, VF (&sums)[R][V]) {
+    VF value[V];
+    HWY_UNROLL(4)
+    for (size_t v = 0; v < V; ++v) value[v] = reader.Load(row, ahead, c + v * kLanes);
+    HWY_UNROLL(6)
+    for (size_t r = 0; r < R; ++r) {
+      HWY_UNROLL(4)
+      for (size_t v = 0; v < V; ++v) {
+        const VF pair = RepeatPair(x + r * x_stride + 2 * row + 2 * ahead, c + v * kLanes);
+        sums[r][v] = InRegister(hn::MulAdd(pair, value[v], sums[r][v]));
       }
     }
+  }
+  // Compilers that unroll rename sums until some lie in memory.
+  static HWY_INLINE VF InRegister(VF sum) {
+#if HWY_TARGET == HWY_AVX2
+    __m256 raw = sum.raw;
+    asm("" : "+x"(raw));
+    return VF{raw};
+#else
+    return sum;
+#endif
+  }
+
+  template <size_t R>
+  static void Scores(const float* HWY_RESTRICT q, size_t q_stride, const PairTile& keys,
+                     size_t /*head_dim*/, float* HWY_RESTRICT scores) {
+    WithReader<false>(keys, [&](const auto& reader) HWY_ATTR {
+      for (size_t c = 0; c < keys.width; c += kV<R> * kLanes) {
+        VF sums[R][kV<R>];
+        Multiply<R>(reader, keys, q, q_stride, c, sums);
+        HWY_UNROLL(6)
+        for (size_t r = 0; r < R; ++r) {
+          float* to = scores + r * kTileTokens + c / 2;
+          HWY_UNROLL(4)
+          for (size_t v = 0; v < kV<R>; v += 2, to += kLanes) {
+            hn::StoreU(SumPairs(sums[r][v], sums[r][v + 1]), DF(), to);
+          }
+        }
+      }
+    });
   }
 
   // Probabilities of one row as they enter the weighted sum; returns their sum.
@@ -64,34 +114,31 @@ struct FloatKernel {
   }
   static const float* Rounded(const float* p) { return p; }
 
-  // out[r] = out[r] * alpha[r] + p[r] V over `dims` dimensions (a multiple of 16) from `values`.
+  // out[r] = out[r] * alpha[r] + p[r] V.
   template <size_t R>
-  static HWY_INLINE void Accumulate(const float* p, size_t p_stride, const uint8_t* values,
-                                    size_t padded, const float* alpha, const bool* live,
-                                    float* const* out) {
-    const auto* v = reinterpret_cast<const float*>(values);
-    constexpr size_t kV = 16 / kLanes > 0 ? 16 / kLanes : 1;
-    for (size_t c = 0; c < padded; c += 16) {
-      VF acc[R][kV];
-      for (size_t r = 0; r < R; ++r) {
-        for (size_t i = 0; i < kV; ++i) acc[r][i] = hn::Zero(DF());
-      }
-      for (size_t j = 0; j < kTileTokens; ++j) {
-        VF value[kV];
-        for (size_t i = 0; i < kV; ++i) value[i] = hn::LoadU(DF(), v + j * padded + c + i * kLanes);
+  static void Accumulate(const float* p, size_t p_stride, const PairTile& values, size_t /*padded*/,
+                         const float* alpha, const bool* live, float* const* out) {
+    WithReader<true>(values, [&](const auto& reader) HWY_ATTR {
+      for (size_t c = 0; c < values.width; c += kV<R> * kLanes) {
+        VF sums[R][kV<R>];
+        Multiply<R>(reader, values, p, p_stride, c, sums);
+        HWY_UNROLL(6)
         for (size_t r = 0; r < R; ++r) {
-          const VF x = hn::Set(DF(), p[r * p_stride + j]);
-          for (size_t i = 0; i < kV; ++i) acc[r][i] = hn::MulAdd(x, value[i], acc[r][i]);
+          if (!live[r]) continue;
+          float* o = out[r] + c / 2;
+          HWY_UNROLL(4)
+          for (size_t v = 0; v < kV<R>; v += 2, o += kLanes) {
+            const VF sum = SumPairs(sums[r][v], sums[r][v + 1]);
+            hn::StoreU(hn::MulAdd(hn::LoadU(DF(), o), hn::Set(DF(), alpha[r]), sum), DF(), o);
+          }
         }
       }
-      for (size_t r = 0; r < R; ++r) {
-        if (!live[r]) continue;
-        for (size_t i = 0; i < kV; ++i) {
-          float* o = out[r] + c + i * kLanes;
-          hn::StoreU(hn::MulAdd(hn::LoadU(DF(), o), hn::Set(DF(), alpha[r]), acc[r][i]), DF(), o);
-        }
-      }
-    }
+    });
+  }
+  // Later rows need not fetch what the first ones did.
+  static PairTile Fetched(PairTile t) {
+    t.next = nullptr;
+    return t;
   }
 };
 
@@ -102,9 +149,10 @@ static HWY_INLINE VU ToBf16(VF low, VF high) {
   return VU{reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.raw, low.raw))};
 }
 
-// Products of bf16 pairs. Keys are a tile [head_dim / 2][64][2], values [32][padded dim][2].
+// Products of bf16 pairs. Tiles lie as kv_layout.h says.
 struct Bf16Kernel {
   using Element = uint16_t;
+  using Tile = const uint8_t*;
 
   static void PrepareQuery(const float* q, size_t head_dim, float scale, uint16_t* out) {
     const VF s = hn::Set(DF(), scale);
@@ -128,7 +176,7 @@ struct Bf16Kernel {
     for (size_t d = 0; d < head_dim / 2; ++d) {
       VU key[kVectors];
       for (size_t v = 0; v < kVectors; ++v)
-        key[v] = hn::LoadU(DU(), k + d * kTileTokens + v * kLanes);
+        key[v] = hn::LoadU(DU(), k + PairIndex(head_dim / 2, d, 2 * v * kLanes) / 2);
       for (size_t r = 0; r < R; ++r) {
         const VU x = Broadcast4(reinterpret_cast<const int8_t*>(q + r * q_stride + 2 * d));
         for (size_t v = 0; v < kVectors; ++v) acc[r][v] = PairDotBf16(acc[r][v], key[v], x);
@@ -166,7 +214,9 @@ struct Bf16Kernel {
     }
     for (size_t j = 0; j < kTileTokens / 2; ++j) {
       VU value[V];
-      for (size_t i = 0; i < V; ++i) value[i] = hn::LoadU(DU(), v + j * padded + c + i * kLanes);
+      for (size_t i = 0; i < V; ++i) {
+        value[i] = hn::LoadU(DU(), v + PairIndex(kTileTokens / 2, j, 2 * (c + i * kLanes)) / 2);
+      }
       for (size_t r = 0; r < R; ++r) {
         const VU x = Broadcast4(reinterpret_cast<const int8_t*>(p + r * p_stride + 2 * j));
         for (size_t i = 0; i < V; ++i) acc[r][i] = PairDotBf16(acc[r][i], value[i], x);
@@ -192,6 +242,7 @@ struct Bf16Kernel {
     }
     for (; c < padded; c += kLanes) Columns<R, 1>(p, p_stride, v, padded, alpha, live, out, c);
   }
+  static Tile Fetched(Tile t) { return t; }
 };
 
 // 32 signed bytes times scales of their lanes (two vectors of 16) as bf16.
@@ -253,7 +304,7 @@ static const uint8_t* DecodeKeys(KvType type, const uint8_t* tile, const uint8_t
     for (size_t d = b * kKvBlock / 2; d < (b + 1) * kKvBlock / 2; ++d) {
       for (size_t at = 0; at < bytes; at += 64) hwy::Prefetch(next + d * bytes + at);
       for (size_t v = 0; v < 4; ++v) {
-        const size_t index = (d * kTileTokens + 16 * v) * 2;
+        const size_t index = PairIndex(head_dim / 2, d, 32 * v);
         hn::StoreU(ScaledBf16(LoadCodes(type, tile, index), scale[2 * v], scale[2 * v + 1]), DU(),
                    reinterpret_cast<uint32_t*>(dst) + index / 2);
       }
@@ -280,7 +331,7 @@ static const uint8_t* DecodeValues(KvType type, const uint8_t* tile, const uint8
       hwy::CopyBytes<4>(scales + (b * kTileTokens + 2 * j) * 2, &pair);
       const VF scale{_mm512_cvtph_ps(_mm256_set1_epi32(static_cast<int>(pair)))};
       for (size_t v = 0; v < 2; ++v) {
-        const size_t index = (j * padded + b * kKvBlock + 16 * v) * 2;
+        const size_t index = PairIndex(kTileTokens / 2, j, 2 * b * kKvBlock + 32 * v);
         hn::StoreU(ScaledBf16(LoadCodes(type, tile, index), scale, scale), DU(),
                    reinterpret_cast<uint32_t*>(dst) + index / 2);
       }

@@ -60,19 +60,21 @@ void SetNibble(uint8_t* byte, bool high, int8_t code) {
   *byte = static_cast<uint8_t>(high ? (*byte & 0x0f) | code << 4 : (*byte & 0xf0) | code);
 }
 
-// Where value d of slot s lies, counted in values: keys pair dimensions, values pair tokens.
-size_t KeyIndex(size_t d, size_t slot) { return ((d / 2) * kTileTokens + slot) * 2 + d % 2; }
-size_t ValueIndex(size_t d, size_t slot, size_t padded) {
-  return ((slot / 2) * padded + d) * 2 + slot % 2;
+// Where value d of a slot lies: keys pair dimensions, values pair tokens.
+size_t KeyIndex(size_t d, size_t slot, size_t head_dim) {
+  return PairIndex(head_dim / 2, d / 2, 2 * slot + d % 2);
+}
+size_t ValueIndex(size_t d, size_t slot) {
+  return PairIndex(kTileTokens / 2, slot / 2, 2 * d + slot % 2);
 }
 
-// Encodes one token; `index` gives its places in the two-byte layout, `plain` in the float32 one.
-template <class Index, class Plain>
+// Encodes one token; `index` gives its places.
+template <class Index>
 void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t slot, uint8_t* tile,
-           const Index& index, const Plain& plain) {
+           const Index& index) {
   if (type == KvType::kF32) {
     auto* out = reinterpret_cast<float*>(tile);
-    for (size_t d = 0; d < head_dim; ++d) out[plain(d)] = Finite(v[d], kMaxBFloat);
+    for (size_t d = 0; d < head_dim; ++d) out[index(d)] = Finite(v[d], kMaxBFloat);
     return;
   }
   if (!Quantized(type)) {
@@ -95,13 +97,13 @@ void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t s
   }
 }
 
-template <class Index, class Plain>
+template <class Index>
 void Load(KvType type, const uint8_t* tile, size_t head_dim, size_t padded, size_t slot, float* v,
-          const Index& index, const Plain& plain) {
+          const Index& index) {
   for (size_t d = 0; d < head_dim; ++d) {
     const size_t at = index(d);
     if (type == KvType::kF32) {
-      v[d] = reinterpret_cast<const float*>(tile)[plain(d)];
+      v[d] = reinterpret_cast<const float*>(tile)[at];
     } else if (!Quantized(type)) {
       v[d] = Decode16(type, reinterpret_cast<const uint16_t*>(tile)[at]);
     } else {
@@ -151,31 +153,23 @@ size_t KvTileBytes(KvType type, size_t head_dim) {
 }
 
 void StoreKey(KvType type, const float* k, size_t head_dim, size_t slot, uint8_t* tile) {
-  Store(
-      type, k, head_dim, PaddedDim(head_dim), slot, tile,
-      [=](size_t d) { return KeyIndex(d, slot); },
-      [=](size_t d) { return d * kTileTokens + slot; });
+  Store(type, k, head_dim, PaddedDim(head_dim), slot, tile,
+        [=](size_t d) { return KeyIndex(d, slot, head_dim); });
 }
 
 void StoreValue(KvType type, const float* v, size_t head_dim, size_t slot, uint8_t* tile) {
   const size_t padded = PaddedDim(head_dim);
-  Store(
-      type, v, head_dim, padded, slot, tile, [=](size_t d) { return ValueIndex(d, slot, padded); },
-      [=](size_t d) { return slot * padded + d; });
+  Store(type, v, head_dim, padded, slot, tile, [=](size_t d) { return ValueIndex(d, slot); });
 }
 
 void LoadKey(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* k) {
-  Load(
-      type, tile, head_dim, PaddedDim(head_dim), slot, k,
-      [=](size_t d) { return KeyIndex(d, slot); },
-      [=](size_t d) { return d * kTileTokens + slot; });
+  Load(type, tile, head_dim, PaddedDim(head_dim), slot, k,
+       [=](size_t d) { return KeyIndex(d, slot, head_dim); });
 }
 
 void LoadValue(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* v) {
   const size_t padded = PaddedDim(head_dim);
-  Load(
-      type, tile, head_dim, padded, slot, v, [=](size_t d) { return ValueIndex(d, slot, padded); },
-      [=](size_t d) { return slot * padded + d; });
+  Load(type, tile, head_dim, padded, slot, v, [=](size_t d) { return ValueIndex(d, slot); });
 }
 
 }  // namespace snug

@@ -1,10 +1,11 @@
 // The layouts of key and value tiles, shared by the codec and the attention kernels.
 //
-// A tile holds 64 tokens of one KV head. Two-byte types keep pairs together as the bf16 pair
-// product reads them: keys [head_dim / 2][64 tokens][2 dims], values [32 token pairs][padded dim][2
-// tokens]. Q8_0 is the same with one byte per value, Q4_0 with one byte per pair (first in the low
-// nibble); both follow with f16 scales [head_dim / 32][64 tokens]. F32 has keys [head_dim][64],
-// values [64][padded dim].
+// A tile holds 64 tokens of one KV head as rows of pairs, which is what the bf16 pair product
+// reads: keys have a row for two dimensions, [64 tokens][2 dims], values one for two tokens,
+// [padded dim][2 tokens]. Rows lie in columns of 32 values (a line of the two-byte types), column
+// by column, since products take all rows of a column in turn: [values / 32][rows][32]. Q4_0 has
+// one byte per pair (first in the low nibble); Q8_0 and Q4_0 follow with f16 scales [head_dim /
+// 32][64 tokens].
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,13 @@ inline constexpr size_t kKvBlock = 32;  // values per scale of Q8_0 and Q4_0
 
 // Dimensions of a value row: whole vectors of 16.
 inline size_t PaddedDim(size_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+inline constexpr size_t kColumn = 32;
+
+// Where value i of row `row` of `rows` lies, counted in values.
+inline size_t PairIndex(size_t rows, size_t row, size_t i) {
+  return (i / kColumn * rows + row) * kColumn + i % kColumn;
+}
 
 // Offset of the scales of a quantized tile.
 inline size_t ScaleOffset(KvType type, size_t padded_dim) {

@@ -26,8 +26,8 @@ inline constexpr size_t kTileRows = kRowVectors * kLanes;
 // Registers: with 32, two per token (integer and float sums), a vector of weights, scales, masks;
 // Q6_K's shifts take more. With 16, integer sums alone: float sums stay in memory.
 inline constexpr size_t kMaxTile = kLanes == 16 ? 12 : 4;
-// Weights up to this may be summed over eight quads in 16 bits: 8 * 2 * 15 * 127 < 2^15.
-inline constexpr int kDeepWeight = 15;
+// Weights up to these may be summed over eight quads, or four, in 16 bits: 8 * 2 * 15 * 127 < 2^15.
+inline constexpr int kDeepWeight = 15, kHalfDeepWeight = 31;
 template <class Format>
 inline constexpr size_t kTileOf = Format::kHalves ? std::min<size_t>(kMaxTile, 8) : kMaxTile;
 // Tokens of the next tile where `left` are left: 16 are better halved than split into 12 and 4.
@@ -72,37 +72,14 @@ struct Sums {
   VF acc[kInMemory ? 1 : T];
 };
 
-// One sub-block of 32 columns for T tokens. x[g] is the block of tokens [4 g, 4 g + 4).
+// Integer dot products of one sub-block of 32 columns for T tokens. x[g] is the block of tokens [4
+// g, 4 g + 4).
 template <class Format, int T>
-struct SubBlock {
+struct SubBlockDots {
   static constexpr int kGroups = (T + 3) / 4, V = kRowVectors;
   const Format (&format)[V];
   const XBlock* const (&x)[kGroups];
-  Sums<T>& sums;
 
-  // Weights [16 * Half, ...): all 32 columns, or 16 where each half has its scale.
-  template <int Half>
-  HWY_INLINE void Run() const {
-    VI dot[T][V];
-    Dots<Half>(dot);
-    VF scale[V], min[V];
-    for (int v = 0; v < V; ++v) {
-      scale[v] = format[v].template Scale<Half>();
-      if constexpr (Format::kMin) min[v] = format[v].template Min<Half>();
-    }
-    HWY_UNROLL(12)
-    for (int t = 0; t < T; ++t) {
-      const XBlock& block = *x[t / 4];
-      const VF x_scale = hn::Set(DF(), block.scale[t % 4]);
-      HWY_UNROLL(2)
-      for (int v = 0; v < V; ++v) {
-        VF sum = sums.Load(t, v);
-        sum = hn::MulAdd(hn::ConvertTo(DF(), dot[t][v]), hn::Mul(scale[v], x_scale), sum);
-        if constexpr (Format::kMin) sum = hn::NegMulAdd(min[v], Sum<Half>(block, t % 4), sum);
-        sums.Save(t, v, sum);
-      }
-    }
-  }
   // The dot product of x with the weights' offset, negative: exact in integers.
   template <int Half>
   static HWY_INLINE VI Start(const XBlock& b, int slot) {
@@ -116,18 +93,11 @@ struct SubBlock {
     const VI sum = hn::Set(DI(), Format::kHalves ? b.neg_half[slot] : b.neg[slot]);
     return Half == 1 ? hn::Sub(hn::Set(DI(), b.neg[slot]), sum) : sum;
   }
-  // Their sum as x has it: scale * (sum of q).
-  template <int Half>
-  static HWY_INLINE VF Sum(const XBlock& b, int slot) {
-    if constexpr (!Format::kHalves) return hn::Set(DF(), b.sum[slot]);
-    const VF sum = hn::ConvertTo(DF(), hn::Neg(NegSum<Half>(b, slot)));
-    return hn::Mul(sum, hn::Set(DF(), b.scale[slot]));
-  }
   HWY_INLINE const int8_t* Quad(int t, int k) const { return x[t / 4]->q[t % 4] + 4 * k; }
 
 #if HWY_TARGET == HWY_AVX2
   template <int Half>
-  HWY_INLINE void Dots(VI (&dot)[T][V]) const {
+  HWY_INLINE void Run(VI (&dot)[T][V]) const {
     constexpr int kFirst = Half * 4, kCount = Format::kHalves ? 4 : 8;
     if constexpr (Format::kWide) {
       static_assert(Format::kShift == 7);
@@ -142,18 +112,25 @@ struct SubBlock {
       for (int t = 0; t < T; ++t) {
         for (int v = 0; v < V; ++v) dot[t][v] = Start<Half>(*x[t / 4], t % 4);
       }
-      if constexpr (Format::kMaxWeight <= kDeepWeight) {
-        __m256i pairs[T][V];
-        DeepQuads<kFirst, kCount, true>(pairs);
-        for (int t = 0; t < T; ++t) {
-          for (int v = 0; v < V; ++v) dot[t][v] = hn::Add(dot[t][v], WidenPairs(pairs[t][v]));
-        }
+      if constexpr (Format::kMaxWeight <= kHalfDeepWeight) {
+        AddDeep<kFirst, kCount, Format::kMaxWeight <= kDeepWeight ? kCount : 4>(dot);
       } else {
         QuadPairs<kFirst, kCount>(dot);
       }
     }
   }
-  // Sums of eight quads fit 16 bits.
+  // N quads, of which kDepth at a time are summed in 16 bits.
+  template <int K, int N, int kDepth>
+  HWY_INLINE void AddDeep(VI (&dot)[T][V]) const {
+    if constexpr (N > 0) {
+      __m256i pairs[T][V];
+      DeepQuads<K, kDepth, true>(pairs);
+      for (int t = 0; t < T; ++t) {
+        for (int v = 0; v < V; ++v) dot[t][v] = hn::Add(dot[t][v], WidenPairs(pairs[t][v]));
+      }
+      AddDeep<K + kDepth, N - kDepth, kDepth>(dot);
+    }
+  }
   template <int K, int N, bool kStart>
   HWY_INLINE void DeepQuads(__m256i (&pairs)[T][V]) const {
     if constexpr (N > 0) {
@@ -222,7 +199,7 @@ struct SubBlock {
   }
 #else
   template <int Half>
-  HWY_INLINE void Dots(VI (&dot)[T][V]) const {
+  HWY_INLINE void Run(VI (&dot)[T][V]) const {
     HWY_UNROLL(12)
     for (int t = 0; t < T; ++t) dot[t][0] = Start<Half>(*x[t / 4], t % 4);
     Quads<Half * 4, Format::kHalves ? 4 : 8>(dot);
@@ -241,9 +218,52 @@ struct SubBlock {
 #endif
 };
 
+// One sub-block of 32 columns for T tokens, scaled and added.
+template <class Format, int T>
+struct SubBlock {
+  static constexpr int V = kRowVectors;
+  using Dots = SubBlockDots<Format, T>;
+  const Dots& dots;
+  Sums<T>& sums;
+
+  // Weights [16 * Half, ...): all 32 columns, or 16 where each half has its scale.
+  template <int Half>
+  HWY_INLINE void Run() const {
+    VI dot[T][V];
+    dots.template Run<Half>(dot);
+    VF scale[V], min[V];
+    for (int v = 0; v < V; ++v) {
+      scale[v] = dots.format[v].template Scale<Half>();
+      if constexpr (Format::kMin) min[v] = dots.format[v].template Min<Half>();
+    }
+    HWY_UNROLL(12)
+    for (int t = 0; t < T; ++t) {
+      const XBlock& block = *dots.x[t / 4];
+      const VF x_scale = hn::Set(DF(), block.scale[t % 4]);
+      HWY_UNROLL(2)
+      for (int v = 0; v < V; ++v) {
+        VF sum = sums.Load(t, v);
+        sum = hn::MulAdd(hn::ConvertTo(DF(), dot[t][v]), hn::Mul(scale[v], x_scale), sum);
+        if constexpr (Format::kMin) sum = hn::NegMulAdd(min[v], Sum<Half>(block, t % 4), sum);
+        sums.Save(t, v, sum);
+      }
+    }
+  }
+  // The sum of x over the columns of this run: scale * (sum of q).
+  template <int Half>
+  static HWY_INLINE VF Sum(const XBlock& b, int slot) {
+    if constexpr (!Format::kHalves) return hn::Set(DF(), b.sum[slot]);
+    const VF sum = hn::ConvertTo(DF(), hn::Neg(Dots::template NegSum<Half>(b, slot)));
+    return hn::Mul(sum, hn::Set(DF(), b.scale[slot]));
+  }
+};
+
 // Weights up to this go the way that those of at most `weight` take.
 constexpr int WeightClass(int weight) {
-  return weight <= kDeepWeight ? kDeepWeight : weight <= 63 ? 63 : 255;
+  return weight <= kDeepWeight       ? kDeepWeight
+         : weight <= kHalfDeepWeight ? kHalfDeepWeight
+         : weight <= 63              ? 63
+                                     : 255;
 }
 
 // A sub-block of 32 columns as bytes, scales and minima ready for use: what many tokens share.
@@ -349,7 +369,8 @@ static HWY_NOINLINE void Tile(const Operands& o) {
         for (size_t i = 0; i < kStep; i += 64) hwy::Prefetch(next + i);
       }
       for (Format& f : format) f.Seek(j);
-      Unroll<0, Format::kHalves ? 2 : 1>(SubBlock<Format, T>{format, x, sums});
+      const SubBlockDots<Format, T> dots{format, x};
+      Unroll<0, Format::kHalves ? 2 : 1>(SubBlock<Format, T>{dots, sums});
       for (int g = 0; g < kGroups; ++g) ++x[g];
     }
     body += Format::kBytes;

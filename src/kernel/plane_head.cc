@@ -8,6 +8,7 @@
 #include "kernel/compat-inl.h"
 #include "kernel/matmul_formats-inl.h"
 #include "kernel/matmul_internal.h"
+#include "kernel/matmul_tile-inl.h"
 #include "kernel/plane_internal.h"
 #include "kernel/targets.h"
 #include "kernel/transpose-inl.h"
@@ -129,43 +130,50 @@ void JoinPanel(const PlaneHead& plane, size_t panel, uint8_t* q8) {
   }
 }
 
-template <int K>
-static HWY_INLINE VI HighDot(const FormatQ5_0& format, const int8_t* q, VI dot) {
-  if constexpr (K < 8) {
-    return HighDot<K + 1>(format, q,
-                          QuadDotBroadcast<false>(dot, format.template Quad<K>(), q + 4 * K));
-  }
-  return dot;
-}
-
 void UpperBounds(const PlaneHead& plane, const PlaneToken& token, size_t first, size_t last,
                  float* upper, float* panel_upper) {
-  constexpr size_t kAhead = 8192;
+  constexpr size_t kPanelBlock = 352;  // bytes of a block of 16 rows, scales included
+  constexpr size_t V = kRowVectors;
   const size_t head = HeadBytes(DType::kQ5_0, plane.cols());
   const uint8_t* const end = plane.high_panel(last);
   for (size_t p = first; p < last; ++p) {
     const uint8_t* panel = plane.high_panel(p);
     float most = -std::numeric_limits<float>::infinity();
-    for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-      VF sum = hn::Zero(DF()), center = sum;
-      VF bound = hn::Mul(hn::LoadU(DF(), plane.norms() + p * kPanelRows + lane),
-                         hn::Set(DF(), token.rest));
-      for (size_t b = 0; b < token.blocks; ++b) {
-        const uint8_t* body = panel + head + 320 * b;
-        if (body + kAhead < end) {
-          for (size_t i = 0; i < 320; i += 64) hwy::Prefetch(body + kAhead + i);
-        }
-        const XBlock& x = token.x[b];
-        const FormatQ5_0 format(body + 4 * lane, panel + 2 * (kPanelRows * b + lane));
-        const VI dot = HighDot<0>(format, x.q[0], hn::ShiftLeft<4>(hn::Set(DI(), x.neg[0])));
-        sum =
-            hn::MulAdd(hn::ConvertTo(DF(), dot), hn::Mul(format.d, hn::Set(DF(), x.scale[0])), sum);
-        center = hn::MulAdd(format.d, hn::Set(DF(), token.center[b]), center);
-        bound = hn::MulAdd(hn::Abs(format.d), hn::Set(DF(), token.large[b]), bound);
+    for (size_t lane = 0; lane < kPanelRows; lane += kTileRows) {
+      VF sum[V], center[V], bound[V];
+      for (size_t v = 0; v < V; ++v) {
+        sum[v] = center[v] = hn::Zero(DF());
+        bound[v] = hn::Mul(hn::LoadU(DF(), plane.norms() + p * kPanelRows + lane + v * kLanes),
+                           hn::Set(DF(), token.rest));
       }
-      const VF total = hn::Add(hn::MulAdd(hn::Set(DF(), 8.0f), sum, center), bound);
-      hn::StoreU(total, DF(), upper + p * kPanelRows + lane);
-      most = std::max(most, hn::GetLane(hn::MaxOfLanes(DF(), total)));
+      for (size_t b = 0; b < token.blocks; ++b) {
+        const uint8_t* ahead = panel + kPanelBlock * b + kAhead;
+        if (ahead < end) {
+          for (size_t i = 0; i < kPanelBlock; i += 64) hwy::Prefetch(ahead + i);
+        }
+        const uint8_t* body = panel + head + 320 * b + 4 * lane;
+        const uint8_t* scales = panel + 2 * (kPanelRows * b + lane);
+#if HWY_TARGET == HWY_AVX2
+        const FormatQ5_0 format[] = {{body, scales}, {body + 4 * kLanes, scales + 2 * kLanes}};
+#else
+        const FormatQ5_0 format[] = {{body, scales}};
+#endif
+        const XBlock* x[] = {&token.x[b]};
+        VI dot[1][V];
+        SubBlockDots<FormatQ5_0, 1>{format, x}.Run<0>(dot);
+        const VF x_scale = hn::Set(DF(), x[0]->scale[0]);
+        for (size_t v = 0; v < V; ++v) {
+          const VF d = format[v].d;
+          sum[v] = hn::MulAdd(hn::ConvertTo(DF(), dot[0][v]), hn::Mul(d, x_scale), sum[v]);
+          center[v] = hn::MulAdd(d, hn::Set(DF(), token.center[b]), center[v]);
+          bound[v] = hn::MulAdd(hn::Abs(d), hn::Set(DF(), token.large[b]), bound[v]);
+        }
+      }
+      for (size_t v = 0; v < V; ++v) {
+        const VF total = hn::Add(hn::MulAdd(hn::Set(DF(), 8.0f), sum[v], center[v]), bound[v]);
+        hn::StoreU(total, DF(), upper + p * kPanelRows + lane + v * kLanes);
+        most = std::max(most, hn::GetLane(hn::MaxOfLanes(DF(), total)));
+      }
     }
     panel_upper[p] = most;
   }

@@ -39,7 +39,8 @@ Views CarveActivations(const BlocksLayout& l, Carver& carve) {
   v.attended = carve.Floats(rows * std::max(c.heads * c.head_dim, c.state.inner));
   v.ffn = carve.Floats(rows * FfnWidth(c));
   v.angles = carve.Floats(rows * 2 * c.head_dim);
-  v.projected = carve.Floats(rows * c.state.projected());
+  const size_t gated = c.attention_gate ? 2 * size_t{c.heads} * c.head_dim : 0;
+  v.projected = carve.Floats(rows * std::max<size_t>(c.state.projected(), gated));
   v.convolved = carve.Floats(rows * c.state.conv_channels());
   v.steps = carve.Floats(rows * c.state.steps());
   v.dt = carve.Floats(c.state.dt_rank == 0 ? 0 : rows * c.state.inner);

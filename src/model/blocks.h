@@ -76,13 +76,15 @@ class Blocks {
 
   // --- what layer graphs call
   // Products add the bias of their role where w has one.
-  void Plain();                            // h = x, prepared for products
-  void Norm(const float* weight);          // h = RMSNorm(x), prepared for products
-  void ProjectQkv(const LayerWeights& w);  // q, k, v = h Wq, h Wk, h Wv
+  void Plain();                    // h = x, prepared for products
+  void Norm(const float* weight);  // h = RMSNorm(x), prepared for products
+  // q, k, v = h Wq, h Wk, h Wv; where attention is gated, h Wq has the gates too.
+  void ProjectQkv(const LayerWeights& w);
   // Norms queries and keys where w has norms, rotates, and encodes keys and values into the cache.
   void RotateAndStore(uint32_t layer, const LayerWeights& w);
   // attended = softmax(q k') v over the encoded cache; `sinks`: see AttentionArgs.
   void Attend(uint32_t layer, const float* sinks = nullptr);
+  void GateAttended();                     // attended *= sigmoid(gate)
   void ProjectOut(const LayerWeights& w);  // out = attended Wo
   void GatedFfn(const LayerWeights& w);    // out = (act(h Wgate) * h Wup) Wdown
   // out = sum of the chosen experts' gated products, weighed by the router (Shazeer et al. 2017),
@@ -101,10 +103,12 @@ class Blocks {
   void AddNorm(const float* weight, const float* bias);
   // --- what recurrent layers call (blocks_state.cc); their states are the cache's
   void ProjectState(const LayerWeights& w);  // projected = h Win
+  void ProjectDelta(const LayerWeights& w);  // projected = q k v | z | gates
   // convolved = silu(causal convolution of projected's columns from `first` on)
   void Convolve(uint32_t layer, const LayerWeights& w, uint32_t first);
   void SelectiveScan(uint32_t layer, const LayerWeights& w);  // Mamba, from x | z to mixed
   void SsdScan(uint32_t layer, const LayerWeights& w);        // Mamba-2, from z | xBC | dt to mixed
+  void DeltaRule(uint32_t layer, const LayerWeights& w);      // from q k v | z | gates to mixed
   void ProjectMixed(const LayerWeights& w);                   // out = mixed Wout
 
   // --- the head
@@ -182,11 +186,12 @@ class Blocks {
   std::span<const Part> expert_parts_;
   const LayerWeights* next_layer_ = nullptr;
   std::optional<Error> error_;
-  float *projected_ = nullptr, *convolved_ = nullptr;  // recurrent layers
-  float *steps_ = nullptr, *dt_ = nullptr;             // Mamba: dt | B | C, and dt of every channel
-  float* mixed_ = nullptr;                             // what a recurrence gives: attended_
-  float* angles_ = nullptr;   // [chunk, 2 kinds, head_dim] cosines and sines
-  float* partial_ = nullptr;  // split attention
+  // Of recurrent layers; of layers with gated attention, queries and gates.
+  float *projected_ = nullptr, *convolved_ = nullptr;
+  float *steps_ = nullptr, *dt_ = nullptr;  // Mamba: dt | B | C, and dt of every channel
+  float* mixed_ = nullptr;                  // what a recurrence gives: attended_
+  float* angles_ = nullptr;                 // [chunk, 2 kinds, head_dim] cosines and sines
+  float* partial_ = nullptr;                // split attention
   uint8_t* thread_scratch_ = nullptr;
   size_t thread_scratch_bytes_ = 0;
   uint32_t rows_ = 0, head_rows_ = 0;

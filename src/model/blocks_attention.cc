@@ -10,10 +10,28 @@ namespace snug {
 void Blocks::ProjectQkv(const LayerWeights& w) {
   const size_t q = size_t{config_.heads} * config_.head_dim;
   const size_t kv = size_t{config_.kv_heads} * config_.head_dim;
-  const Product products[] = {{w[Role::kQ], w.vec(Role::kQBias), q_, q},
+  const bool gated = config_.attention_gate;
+  float* queries = gated ? projected_ : q_;
+  const Product products[] = {{w[Role::kQ], w.vec(Role::kQBias), queries, gated ? 2 * q : q},
                               {w[Role::kK], w.vec(Role::kKBias), k_, kv},
                               {w[Role::kV], w.vec(Role::kVBias), v_, kv}};
   Multiply(products);
+  if (!gated) return;
+  const size_t d = config_.head_dim;
+  ForRows(rows_, [&](uint32_t r) {
+    for (size_t h = r * size_t{config_.heads}; h < (r + size_t{1}) * config_.heads; ++h) {
+      std::copy_n(projected_ + 2 * h * d, d, q_ + h * d);
+    }
+  });
+}
+
+void Blocks::GateAttended() {
+  const size_t d = config_.head_dim;
+  ForRows(rows_, [&](uint32_t r) {
+    for (size_t h = r * size_t{config_.heads}; h < (r + size_t{1}) * config_.heads; ++h) {
+      SigmoidMul(projected_ + (2 * h + 1) * d, d, attended_ + h * d);
+    }
+  });
 }
 
 void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {

@@ -133,8 +133,8 @@ void Blocks::SharedFfn(const LayerWeights& w) {
     Multiply(products);
   }
   LayerWeights shared;
-  shared[Role::kGate] = w[Role::kSharedGate];
-  shared[Role::kUp] = w[Role::kSharedUp];
+  shared[Role::kGate] = Seen(w[Role::kSharedGate], acts_);
+  shared[Role::kUp] = Seen(w[Role::kSharedUp], acts_);
   pool_.For(GateTasks(shared), [&](size_t task, int thread) {
     GateTask(shared, acts_, task, thread, ffn_, config_.shared_ffn);
   });

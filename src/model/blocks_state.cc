@@ -1,4 +1,6 @@
 // The blocks of recurrent layers: convolution and recurrence over each sequence's state.
+#include <cmath>
+
 #include "kernel/ops.h"
 #include "kernel/ssm.h"
 #include "model/blocks_internal.h"
@@ -24,6 +26,15 @@ size_t Blocked(size_t n, size_t block) { return (n + block - 1) / block; }
 
 void Blocks::ProjectState(const LayerWeights& w) {
   const Product products[] = {{w[Role::kSsmIn], nullptr, projected_, config_.state.projected()}};
+  Multiply(products);
+}
+
+void Blocks::ProjectDelta(const LayerWeights& w) {
+  const StateConfig& c = config_.state;
+  float* z = projected_ + c.conv_channels();
+  const Product products[] = {{w[Role::kSsmIn], nullptr, projected_, c.projected()},
+                              {w[Role::kSsmGate], nullptr, z, c.projected()},
+                              {w[Role::kSsmGates], nullptr, z + c.inner, c.projected()}};
   Multiply(products);
 }
 
@@ -134,6 +145,54 @@ void Blocks::SsdScan(uint32_t layer, const LayerWeights& w) {
     for (size_t g = 0; g < inner; g += group) {
       RmsNorm(y + g, w.vec(Role::kSsmNorm) + g, config_.eps, group, y + g);
     }
+  });
+  CountStates();
+}
+
+void Blocks::DeltaRule(uint32_t layer, const LayerWeights& w) {
+  // Of queries and keys, as the implementation that models are trained with has it.
+  constexpr float kLengthEps = 1e-6f;
+  const StateConfig& c = config_.state;
+  const size_t inner = c.inner, conv = c.conv_channels(), in = c.projected(), dim = c.head_dim();
+  const float scale = 1 / std::sqrt(static_cast<float>(c.size));
+  ForRows(rows_, [&](uint32_t r) {
+    float* q = convolved_ + r * conv;
+    float* k = q + size_t{c.groups} * c.size;
+    for (size_t g = 0; g < c.groups; ++g) {
+      L2Norm(kLengthEps, scale, c.size, q + g * c.size);
+      L2Norm(kLengthEps, 1, c.size, k + g * c.size);
+    }
+    DeltaGates(w.vec(Role::kSsmA), w.vec(Role::kSsmDtBias), c.heads, c.groups,
+               projected_ + r * in + conv + inner);
+  });
+  const size_t blocks = Blocked(dim, kHeadColumns);
+  ForSpans(c.heads * blocks, [&](const RowSpan& s, size_t task) {
+    const size_t head = task / blocks, column = task % blocks * kHeadColumns;
+    const StateSpan state = RecurrentState(s, layer);
+    DeltaRuleArgs a;
+    a.tokens = s.rows;
+    a.heads = c.heads;
+    a.groups = c.groups;
+    a.key_dim = c.size;
+    a.value_dim = c.head_dim();
+    a.q = convolved_ + s.first_row * conv;
+    a.k = a.q + size_t{c.groups} * c.size;
+    a.v = a.k + size_t{c.groups} * c.size;
+    a.qkv_stride = conv;
+    a.gates = projected_ + s.first_row * in + conv + inner;
+    a.gate_stride = in;
+    a.from = state.from;
+    a.to = state.to;
+    a.y = mixed_ + s.first_row * inner;
+    a.y_stride = inner;
+    GatedDeltaRule(a, head, column, std::min(dim, column + kHeadColumns));
+  });
+  ForRows(rows_, [&](uint32_t r) {
+    float* y = mixed_ + r * inner;
+    for (size_t h = 0; h < c.heads; ++h) {
+      RmsNorm(y + h * dim, w.vec(Role::kSsmNorm), config_.eps, dim, y + h * dim);
+    }
+    SiluMul(projected_ + r * in + conv, y, inner, y);
   });
   CountStates();
 }

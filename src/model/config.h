@@ -42,13 +42,14 @@ struct StateConfig {
   uint32_t inner = 0;              // channels of the recurrence
   uint32_t size = 0;               // state of a channel: N of the papers, the delta rule's key size
   uint32_t heads = 0, groups = 0;  // of channels; of heads that share B and C (q and k). Mamba: 0
+  uint32_t gates = 0;              // projected for each head: Mamba-2's step; beta and decay
   uint32_t dt_rank = 0;            // Mamba
   bool norm_steps = false;         // Mamba: RMSNorm of dt, B and C (Falcon Mamba)
   uint32_t head_dim() const { return inner / heads; }
   uint32_t conv_channels() const { return inner + 2 * groups * size; }
-  // Columns of a token's projections: the convolution's inputs, a gate, and a step for every head;
-  // for Mamba, whose steps come of the convolution, x and z, then dt, B and C apart.
-  uint32_t projected() const { return inner + conv_channels() + heads; }
+  // Columns of a token's projections: the convolution's inputs, the output's gate, and the heads'
+  // gates; for Mamba, whose steps come of the convolution, x and z, then dt, B and C apart.
+  uint32_t projected() const { return inner + conv_channels() + heads * gates; }
   uint32_t steps() const { return dt_rank == 0 ? 0 : dt_rank + 2 * size; }
   // What a layer keeps of a sequence: the last inputs of the convolution, then the state.
   uint64_t conv_floats() const { return (uint64_t{conv_width} - 1) * conv_channels(); }
@@ -72,6 +73,7 @@ struct ModelConfig {
   std::vector<uint32_t> window;  // [layers], 0 = full attention
   std::vector<bool> no_rope;     // [layers] without positions, or empty
   bool joint_head_norm = false;  // norms of queries and keys go over all heads at once
+  bool attention_gate = false;   // attn_q has a gate behind the query of each head
   // Encoders: attention sees the whole text, and there is no head.
   bool encoder = false;
   Pooling pooling = Pooling::kMean;

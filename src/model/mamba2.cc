@@ -1,7 +1,5 @@
 // Mamba-2 (Dao and Gu 2024): heads of channels with a scalar decay, B and C shared by the heads of
 // a group, one projection for all, and a gated RMSNorm before the output.
-#include <fmt/format.h>
-
 #include "model/blocks.h"
 #include "model/metadata.h"
 #include "model/registry.h"
@@ -44,14 +42,8 @@ class Mamba2 final : public Model {
 Result<std::unique_ptr<Model>> OpenMamba2(const ModelFile& file) {
   SNUG_ASSIGN(ModelConfig c, ReadCoreConfig(file));
   SNUG_ASSIGN(c.state, ReadStateConfig(file, c.arch));
-  StateConfig& s = c.state;
-  SNUG_ASSIGN(s.heads, ReadBounded(file, c.arch + ".ssm.time_step_rank", s.inner));
-  SNUG_ASSIGN(s.groups, ReadBounded(file, c.arch + ".ssm.group_count", s.heads));
-  if (s.inner % s.heads != 0 || s.heads % s.groups != 0) {
-    return MakeError(Code::kBadFile,
-                     fmt::format("{}: {} channels, {} heads and {} groups do not go together",
-                                 file.path(), s.inner, s.heads, s.groups));
-  }
+  SNUG_TRY(ReadStateHeads(file, c.arch, &c.state));
+  c.state.gates = 1;
   c.recurrent.assign(c.layers, true);
   return std::unique_ptr<Model>(std::make_unique<Mamba2>(std::move(c)));
 }

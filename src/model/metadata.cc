@@ -11,7 +11,7 @@ namespace {
 
 // Bounds far above any published model and far below where products of two of them overflow.
 constexpr uint64_t kMaxLayers = 4096, kMaxDim = 1 << 20, kMaxHeads = 1 << 12, kMaxVocab = 1 << 24,
-                   kMaxExperts = 1 << 12, kMaxStates = 1 << 12;
+                   kMaxExperts = 1 << 12, kMaxStates = 1 << 12, kMinConvWidth = 2;
 
 Error Bad(const ModelFile& file, const std::string& key, uint64_t value, uint64_t max) {
   return MakeError(Code::kBadFile,
@@ -141,22 +141,46 @@ Result<float> ReadFactor(const ModelFile& file, const std::string& key, double f
   return static_cast<float>(value);
 }
 
+namespace {
+
+// An array of a flag per layer; empty where the file has none.
+Result<std::vector<int32_t>> LayerFlags(const ModelFile& file, const std::string& key,
+                                        uint32_t layers) {
+  std::vector<int32_t> flags;
+  const GgufArray* array = file.GetArray(key);
+  if (array == nullptr) return flags;
+  if (array->count != layers) {
+    return MakeError(Code::kBadFile, fmt::format("{}: {} has {} flags for {} layers", file.path(),
+                                                 key, array->count, layers));
+  }
+  flags.resize(layers);
+  SNUG_TRY(file.ReadArray(key, flags.data()));
+  return flags;
+}
+
+}  // namespace
+
 Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, ModelConfig* c) {
   const std::string key = c->arch + ".attention.sliding_window";
   window = file.GetUint(key).value_or(window);
   // A window as long as the context hides nothing.
   if (window == 0 || window >= c->trained_context) return {};
-  std::vector<int32_t> flags;
-  if (const GgufArray* array = file.GetArray(key + "_pattern")) {
-    if (array->count != c->layers) return Bad(file, key + "_pattern", array->count, c->layers);
-    flags.resize(c->layers);
-    SNUG_TRY(file.ReadArray(key + "_pattern", flags.data()));
-  } else {
-    pattern = file.GetUint(key + "_pattern").value_or(pattern);
-  }
+  SNUG_ASSIGN(const auto flags, LayerFlags(file, key + "_pattern", c->layers));
+  if (flags.empty()) pattern = file.GetUint(key + "_pattern").value_or(pattern);
   for (uint32_t l = 0; l < c->layers; ++l) {
     const bool local = flags.empty() ? pattern == 0 || (l + 1) % pattern != 0 : flags[l] != 0;
     if (local) c->window[l] = static_cast<uint32_t>(window);
+  }
+  return {};
+}
+
+Status ReadRecurrentLayers(const ModelFile& file, uint64_t interval, ModelConfig* c) {
+  const std::string key = c->arch + ".full_attention_interval";
+  SNUG_ASSIGN(const auto flags,
+              LayerFlags(file, c->arch + ".attention.recurrent_layers", c->layers));
+  SNUG_ASSIGN(interval, BoundedOr(file, key, kMaxLayers, interval));
+  for (uint32_t l = 0; l < c->layers; ++l) {
+    c->recurrent[l] = flags.empty() ? (l + 1) % interval != 0 : flags[l] != 0;
   }
   return {};
 }
@@ -188,13 +212,36 @@ Status ReadExperts(const ModelFile& file, ModelConfig* c) {
   return {};
 }
 
+Status ReadSharedExpert(const ModelFile& file, ModelConfig* c) {
+  SNUG_ASSIGN(c->shared_ffn, BoundedOr(file, c->arch + ".expert_shared_feed_forward_length",
+                                       kMaxDim, c->expert_ffn));
+  return {};
+}
+
 Result<StateConfig> ReadStateConfig(const ModelFile& file, const std::string& arch) {
   StateConfig s;
   const std::string prefix = arch + ".ssm.";
   SNUG_ASSIGN(s.conv_width, ReadBounded(file, prefix + "conv_kernel", kMaxConvWidth));
+  if (s.conv_width < kMinConvWidth) {
+    return MakeError(Code::kBadFile, fmt::format("{}: {}conv_kernel = {} convolves nothing",
+                                                 file.path(), prefix, s.conv_width));
+  }
   SNUG_ASSIGN(s.inner, ReadBounded(file, prefix + "inner_size", kMaxDim));
   SNUG_ASSIGN(s.size, ReadBounded(file, prefix + "state_size", kMaxStates));
   return s;
+}
+
+Status ReadStateHeads(const ModelFile& file, const std::string& arch, StateConfig* s) {
+  SNUG_ASSIGN(s->heads, ReadBounded(file, arch + ".ssm.time_step_rank", kMaxHeads));
+  SNUG_ASSIGN(s->groups, ReadBounded(file, arch + ".ssm.group_count", kMaxHeads));
+  if (s->inner % s->heads != 0 || s->heads % s->groups != 0 ||
+      uint64_t{s->groups} * s->size > kMaxDim / 2) {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{}: {} channels, {} heads, {} groups and states of {} do not go together",
+                    file.path(), s->inner, s->heads, s->groups, s->size));
+  }
+  return {};
 }
 
 }  // namespace snug

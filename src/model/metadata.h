@@ -27,11 +27,19 @@ Result<float> ReadFactor(const ModelFile& file, const std::string& key, double f
 Status ReadWindows(const ModelFile& file, uint64_t window, uint64_t pattern, ModelConfig* c);
 // The sizes of recurrent layers that all their kinds have: the convolution, channels and states.
 Result<StateConfig> ReadStateConfig(const ModelFile& file, const std::string& arch);
+// The heads and groups of recurrent layers that have them. kBadFile where channels, heads, groups
+// and states do not go together.
+Status ReadStateHeads(const ModelFile& file, const std::string& arch, StateConfig* s);
+// Sets c->recurrent from attention.recurrent_layers, a flag per layer, or full_attention_interval:
+// every so many-th layer has attention (`interval` where the file has neither).
+Status ReadRecurrentLayers(const ModelFile& file, uint64_t interval, ModelConfig* c);
 // Metadata `key`, between 1 and `max`.
 Result<uint32_t> ReadBounded(const ModelFile& file, const std::string& key, uint64_t max);
 
 // Sets c->router and the experts' widths from expert_count and its siblings; c->ffn becomes 0, for
 // models whose layers all have experts. kBadFile where the counts do not go together.
 Status ReadExperts(const ModelFile& file, ModelConfig* c);
+// Sets the width of the shared expert: the routed ones' where the file says nothing.
+Status ReadSharedExpert(const ModelFile& file, ModelConfig* c);
 
 }  // namespace snug

@@ -13,11 +13,12 @@ struct Architecture {
   Result<std::unique_ptr<Model>> (*open)(const ModelFile&);
 };
 constexpr Architecture kArchitectures[] = {
-    {"bert", OpenBert},      {"gemma2", OpenGemma2},     {"gemma3", OpenGemma3},
-    {"gpt-oss", OpenGptOss}, {"granite", OpenGranite},   {"llama", OpenLlama},
-    {"mamba", OpenMamba},    {"mamba2", OpenMamba2},     {"olmo2", OpenOlmo2},
-    {"olmoe", OpenOlmoe},    {"phi3", OpenPhi3},         {"qwen2", OpenQwen2},
-    {"qwen3", OpenQwen3},    {"qwen3moe", OpenQwen3Moe}, {"smollm3", OpenSmolLm3},
+    {"bert", OpenBert},       {"gemma2", OpenGemma2},     {"gemma3", OpenGemma3},
+    {"gpt-oss", OpenGptOss},  {"granite", OpenGranite},   {"llama", OpenLlama},
+    {"mamba", OpenMamba},     {"mamba2", OpenMamba2},     {"olmo2", OpenOlmo2},
+    {"olmoe", OpenOlmoe},     {"phi3", OpenPhi3},         {"qwen2", OpenQwen2},
+    {"qwen3", OpenQwen3},     {"qwen3moe", OpenQwen3Moe}, {"qwen3next", OpenQwen3Next},
+    {"smollm3", OpenSmolLm3},
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ Result<std::unique_ptr<Model>> OpenPhi3(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenQwen2(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenQwen3(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenQwen3Moe(const ModelFile& file);
+Result<std::unique_ptr<Model>> OpenQwen3Next(const ModelFile& file);
 Result<std::unique_ptr<Model>> OpenSmolLm3(const ModelFile& file);
 
 }  // namespace snug

@@ -31,12 +31,13 @@ LayerTensor PerExpert(uint32_t experts, LayerTensor tensor) {
 
 LayerTensors AttentionTensors(const ModelConfig& c) {
   const uint32_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  const uint32_t projected = c.attention_gate ? 2 * q : q;
   return {
-      Matrix(Role::kQ, "attn_q.weight", q, c.dim),
+      Matrix(Role::kQ, "attn_q.weight", projected, c.dim),
       Matrix(Role::kK, "attn_k.weight", kv, c.dim),
       Matrix(Role::kV, "attn_v.weight", kv, c.dim),
       Matrix(Role::kO, "attn_output.weight", c.dim, q),
-      Optional(Vector(Role::kQBias, "attn_q.bias", q)),
+      Optional(Vector(Role::kQBias, "attn_q.bias", projected)),
       Optional(Vector(Role::kKBias, "attn_k.bias", kv)),
       Optional(Vector(Role::kVBias, "attn_v.bias", kv)),
       Optional(Vector(Role::kOBias, "attn_output.bias", c.dim)),

@@ -58,6 +58,8 @@ enum class Role : uint8_t {
   kSharedDown,
   // Recurrent layers.
   kSsmIn,
+  kSsmGate,
+  kSsmGates,
   kConv,
   kConvBias,
   kSsmX,

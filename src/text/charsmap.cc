@@ -1,9 +1,12 @@
 #include "text/charsmap.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace snug {
 namespace {
+
+constexpr size_t kMaxRuleText = 64;  // bytes; U+FDFA becomes 33
 
 uint32_t Offset(uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); }
 uint32_t Label(uint32_t unit) { return unit & (1u << 31 | 0xFF); }
@@ -22,6 +25,12 @@ std::optional<Charsmap> Charsmap::Parse(const uint8_t* data, size_t bytes) {
   map.n_units_ = trie / 4;
   map.texts_ = {reinterpret_cast<const char*>(data) + sizeof(trie) + trie,
                 bytes - sizeof(trie) - trie};
+  for (size_t at = 0; at < map.texts_.size();) {
+    const size_t end = std::min(map.texts_.find('\0', at), map.texts_.size());
+    map.longest_text_ = std::max(map.longest_text_, end - at);
+    at = end + 1;
+  }
+  if (map.longest_text_ > kMaxRuleText) return std::nullopt;
   return map;
 }
 

@@ -96,6 +96,10 @@ Result<ModelTemplate> ReadModelTemplate(const ModelFile& file, bool tools) {
                 {"eos", &model.eos_token, {}},
                 {"unknown", &model.unk_token, {}},
                 {"padding", &model.pad_token, {}}};
+  if (!file.Has("tokenizer.ggml.tokens")) {  // a folder
+    for (auto& t : tokens) *t.text = file.SpecialText(t.key).value_or("");
+    return model;
+  }
   for (auto& t : tokens) t.id = file.GetUint(fmt::format("tokenizer.ggml.{}_token_id", t.key));
   SNUG_TRY(file.ForEachString("tokenizer.ggml.tokens", [&](uint64_t i, std::string_view text) {
     for (auto& t : tokens) {

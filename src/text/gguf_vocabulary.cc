@@ -204,7 +204,7 @@ Result<TokenizerSpec> GgufVocabulary::Spec(const Vocabulary& v) const {
   for (Token id = 0; kind_ != Kind::kByteLevel && unknown < 0 && v.Contains(id); ++id)
     if (v.type(id) == TokenType::kUnknown) unknown = id;
   const bool prefix = file_.GetBool("tokenizer.ggml.add_space_prefix").value_or(true);
-  spec.decode.replace = {{kSpaceMark, " "}};
+  spec.decode.replace = {NormalStep::Replace(kSpaceMark, " ")};
   switch (kind_) {
     case Kind::kByteLevel:
       SNUG_TRY(CheckBytes(v, unknown));
@@ -215,11 +215,10 @@ Result<TokenizerSpec> GgufVocabulary::Spec(const Vocabulary& v) const {
       break;
     case Kind::kSentencePiece: {
       SNUG_TRY(CheckBytes(v, unknown));
-      NormalStep mark{NormalStep::Kind::kReplace}, first{NormalStep::Kind::kPrepend};
-      mark.from = " ";
-      first.to = mark.to = kSpaceMark;
+      NormalStep first{NormalStep::Kind::kPrepend};
+      first.to = kSpaceMark;
       if (prefix) spec.normalizer.push_back(first);
-      spec.normalizer.push_back(mark);
+      spec.normalizer.push_back(NormalStep::Replace(" ", kSpaceMark));
       spec.bpe = {false, true, false, true, false, unknown};
       spec.decode.byte_tokens = true;
       spec.decode.strip_space = prefix;

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+
+#include "text/unicode.h"
 
 namespace snug {
 namespace {
@@ -22,6 +25,10 @@ struct Node {
     Error error = Bad(fmt::format("the {} \"{}\" is not supported", kind, name));
     error.values.emplace_back(kind, name);
     return error;
+  }
+  Status AtMost(size_t limit, size_t n, const char* what) const {
+    if (n <= limit) return {};
+    return Bad(fmt::format("{} {}; at most {} are supported", n, what, limit));
   }
   Result<std::string> Type() const {
     if (!json.is_object()) return Bad("an object expected");
@@ -57,6 +64,12 @@ struct Node {
   }
 };
 
+// What published tokenizers stay far below. More could make hours, or gigabytes, of a short text.
+constexpr size_t kMaxSteps = 32;     // of a part
+constexpr size_t kMaxChanges = 4;    // among them, of steps of a pre-tokenizer that lengthen pieces
+constexpr size_t kMaxPattern = 256;  // bytes of a text to be looked for, or put in
+constexpr size_t kMaxAround = 64;    // tokens before a text, and behind it
+
 struct Pattern {
   std::string text;
   bool regex = false;
@@ -69,6 +82,9 @@ Result<Pattern> ReadPattern(const Node& node) {
     const auto it = pattern.is_object() ? pattern.find(kind) : pattern.end();
     if (it == pattern.end() || !it->is_string()) continue;
     Pattern out{it->get<std::string>(), kind[0] == 'R'};
+    if (kind[0] == 'S' && out.text.size() > kMaxPattern)
+      return node.Bad(
+          fmt::format("a pattern of {} bytes; at most {}", out.text.size(), kMaxPattern));
     out.regex = out.regex && out.text.find_first_of("\\^$.|?*+()[]{}") != out.text.npos;
     return out;
   }
@@ -188,6 +204,8 @@ Status ReadSplit(const Node& node, std::vector<CutStep>* cuts) {
 Status ReadMetaspace(const Node& node, std::vector<CutStep>* cuts) {
   CutStep step;
   SNUG_ASSIGN(step.text, node.Text("replacement", "\u2581"));
+  if (step.text.empty() || DecodeUtf8(step.text, 0).bytes != step.text.size())
+    return node.Bad("a Metaspace whose replacement is not one character");
   SNUG_ASSIGN(const bool always, node.Flag("add_prefix_space", true));
   SNUG_ASSIGN(const std::string scheme, node.Text("prepend_scheme", always ? "always" : "never"));
   SNUG_ASSIGN(const bool split, node.Flag("split", true));
@@ -321,11 +339,12 @@ Status ReadPiece(const Node& node, DecodeSpec* decode) {
     SNUG_ASSIGN(const Pattern pattern, ReadPattern(node));
     SNUG_ASSIGN(const std::string content, node.Text("content"));
     if (pattern.regex) return node.Unknown("expression", pattern.text);
-    if (!pattern.text.empty()) decode->replace.emplace_back(pattern.text, content);
+    if (!pattern.text.empty())
+      decode->replace.push_back(NormalStep::Replace(pattern.text, content));
   } else if (type == "Metaspace") {
     std::vector<CutStep> cuts;
     SNUG_TRY(ReadMetaspace(node, &cuts));
-    if (!cuts[0].text.empty()) decode->replace.emplace_back(cuts[0].text, " ");
+    decode->replace.push_back(NormalStep::Replace(cuts[0].text, " "));
     decode->strip_space = cuts[0].cut != Cut::kMetaspaceNever;
   } else if (type == "WordPiece") {
     decode->words = decode->strip_space = true;
@@ -342,18 +361,27 @@ Status ReadPiece(const Node& node, DecodeSpec* decode) {
 Status ReadNormalizer(const std::string& path, const Json& part, std::vector<NormalStep>* steps,
                       std::optional<CharsmapText>* charsmap) {
   if (part.is_null()) return {};
-  return ReadStep({path, "normalizer", part}, steps, charsmap);
+  const Node node{path, "normalizer", part};
+  SNUG_TRY(ReadStep(node, steps, charsmap));
+  return node.AtMost(kMaxSteps, steps->size(), "steps");
 }
 
 Status ReadPreTokenizer(const std::string& path, const Json& part, std::vector<CutStep>* cuts) {
   if (part.is_null()) return {};
-  return ReadCut({path, "pre_tokenizer", part}, cuts);
+  const Node node{path, "pre_tokenizer", part};
+  SNUG_TRY(ReadCut(node, cuts));
+  SNUG_TRY(node.AtMost(kMaxSteps, cuts->size(), "steps"));
+  const auto changes = std::count_if(cuts->begin(), cuts->end(),
+                                     [](const CutStep& step) { return Changes(step.cut); });
+  return node.AtMost(kMaxChanges, static_cast<size_t>(changes), "steps that lengthen the text");
 }
 
 Status ReadPostProcessor(const std::string& path, const Json& part, std::vector<int64_t>* before,
                          std::vector<int64_t>* after) {
   if (part.is_null()) return {};
-  return ReadProcessor({path, "post_processor", part}, before, after);
+  const Node node{path, "post_processor", part};
+  SNUG_TRY(ReadProcessor(node, before, after));
+  return node.AtMost(kMaxAround, std::max(before->size(), after->size()), "tokens around a text");
 }
 
 Status ReadDecoder(const std::string& path, const Json& part, DecodeSpec* decode) {
@@ -363,7 +391,9 @@ Status ReadDecoder(const std::string& path, const Json& part, DecodeSpec* decode
     decode->inner.assign(1, '\xFF');
     return {};
   }
-  return ReadPiece({path, "decoder", part}, decode);
+  const Node node{path, "decoder", part};
+  SNUG_TRY(ReadPiece(node, decode));
+  return node.AtMost(kMaxSteps, decode->replace.size(), "steps");
 }
 
 }  // namespace snug

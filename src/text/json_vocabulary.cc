@@ -349,7 +349,8 @@ Status JsonVocabulary::FillAdded(Vocabulary* v) const {
     v->SetType(id, added.special ? TokenType::kControl : TokenType::kUserDefined, added.flags);
     if (!added.flags.normalized || shape_.aliases == 0) return true;
     const std::string_view normal =
-        Normalize(spec_.normalizer, charsmap ? &*charsmap : nullptr, added.text, &a, &b);
+        Normalize(spec_.normalizer, charsmap ? &*charsmap : nullptr, nullptr,
+                  NormalizedRoom(added.text.size()), added.text, &a, &b);
     if (normal == added.text || v->Find(normal) >= 0) return true;
     if (normal.size() <= 255 && v->AddAlias(id, normal)) return true;
     return reader.Fail(fmt::format("the normalized text of the added token {} is too long", id));

@@ -4,6 +4,7 @@
 
 #include "text/byte_alphabet.h"
 #include "text/unicode.h"
+#include "text/vocabulary.h"
 
 namespace snug {
 namespace {
@@ -117,8 +118,15 @@ void Bert(const NormalStep& step, std::string_view text, std::string* out, std::
   });
 }
 
-void ByRules(const Charsmap& map, std::string_view text, std::string* out) {
+void ByRules(const Charsmap& map, const Vocabulary* keep, std::string_view text, std::string* out) {
   for (size_t i = 0; i < text.size();) {
+    if (keep != nullptr) {
+      if (const auto whole = keep->WholeAt(text, i, false, true); whole.id >= 0) {
+        out->append(text.substr(i, whole.end - i));
+        i = whole.end;
+        continue;
+      }
+    }
     if (const Charsmap::Match match = map.Find(text.substr(i), true); match.bytes != 0) {
       out->append(match.text);
       i += match.bytes;
@@ -211,12 +219,68 @@ void Words(const NormalStep& step, std::string_view text, std::string* out) {
   if (step.suffix) out->append(step.to);
 }
 
+void Spaces(const NormalStep& step, std::string_view text, std::string* out) {
+  if (step.merge) text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+  if (text.empty()) return;
+  if (step.prefix) out->append(step.to);
+  bool after_space = step.merge;
+  for (const char c : text) {
+    if (c != ' ') {
+      out->push_back(c);
+    } else if (!(after_space && step.merge)) {
+      out->append(step.to);
+    }
+    after_space = c == ' ';
+  }
+  const auto ends = [&] {
+    return out->size() >= step.to.size() &&
+           out->compare(out->size() - step.to.size(), step.to.size(), step.to) == 0;
+  };
+  while (step.merge && ends()) out->resize(out->size() - step.to.size());
+  if (step.suffix) out->append(step.to);
+}
+
+// Bytes that a step makes of `bytes`, at most.
+uint64_t MostAfter(const NormalStep& step, const Charsmap* charsmap, uint64_t bytes) {
+  constexpr uint64_t kComposed = 3, kCompatible = 11;  // UAX 15, table 5: UTF-8's worst growth
+  const bool compatible = step.form == NormalForm::kNfkc || step.form == NormalForm::kNfkd;
+  switch (step.kind) {
+    case Kind::kForm:
+      return (compatible ? kCompatible : kComposed) * bytes;
+    case Kind::kPrepend:
+      return bytes + step.to.size();
+    case Kind::kReplace:
+    case Kind::kReplaceSpaces:
+    case Kind::kReplaceWhite: {
+      const uint64_t least = step.kind == Kind::kReplace ? step.from.size() : 1;
+      return std::max(bytes, bytes / std::max<uint64_t>(least, 1) * step.to.size() + least);
+    }
+    case Kind::kCharsmap:
+    case Kind::kCharsmapByCharacter:
+      return std::max<uint64_t>(charsmap->longest_text(), 3) * bytes;
+    case Kind::kWords:
+    case Kind::kSpaces:
+      return (bytes + 2) * (step.to.size() + 1);
+    case Kind::kBert:
+    case Kind::kByteAlphabet:
+    case Kind::kLowercase:
+      return kComposed * bytes;
+    case Kind::kStrip:
+    case Kind::kStripAccents:
+    case Kind::kNmt:
+      break;
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::string_view Normalize(const std::vector<NormalStep>& steps, const Charsmap* charsmap,
-                           std::string_view text, std::string* a, std::string* b) {
+                           const Vocabulary* keep, uint64_t room, std::string_view text,
+                           std::string* a, std::string* b) {
   std::string *out = a, *other = b;
   for (const NormalStep& step : steps) {
+    if (MostAfter(step, charsmap, text.size()) > room) continue;
     if (step.kind == Kind::kStrip) {
       text = Strip(text, step.left, step.right);
       continue;
@@ -258,7 +322,7 @@ std::string_view Normalize(const std::vector<NormalStep>& steps, const Charsmap*
         break;
       }
       case Kind::kCharsmap:
-        ByRules(*charsmap, text, out);
+        ByRules(*charsmap, keep, text, out);
         break;
       case Kind::kCharsmapByCharacter:
         ByCharacter(*charsmap, text, out);
@@ -271,6 +335,9 @@ std::string_view Normalize(const std::vector<NormalStep>& steps, const Charsmap*
         break;
       case Kind::kWords:
         Words(step, text, out);
+        break;
+      case Kind::kSpaces:
+        Spaces(step, text, out);
         break;
       case Kind::kStrip:
         break;

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>
-#include <vector>
+#include <filesystem>
 
+#include "base/json.h"
 #include "text/charsmap.h"
 #include "text/special_ids.h"
 
@@ -14,6 +16,9 @@ namespace snug {
 namespace {
 
 constexpr char kSpaceMark[] = "\u2581";
+constexpr uint64_t kMaxConfig = 16 << 20;  // bytes of a file beside the model
+constexpr uint64_t kMaxAdded = 1 << 16;    // tokens
+constexpr size_t kMaxAddedText = 255;      // bytes, as whole tokens are looked for
 
 // A file seen through a window.
 class Window {
@@ -136,6 +141,7 @@ Result<SentencePieceVocabulary> SentencePieceVocabulary::Open(const std::string&
   v.metadata_ = metadata;
   SNUG_ASSIGN(v.file_, File::Open(path));
   SNUG_TRY(v.Scan());
+  SNUG_TRY(v.ScanAdded());
   return v;
 }
 
@@ -149,7 +155,7 @@ Status SentencePieceVocabulary::Scan() {
     if (f.number == kPieces) {
       StoredPiece piece;
       if (!ReadPiece(&window, f, &piece)) return false;
-      ++shape_.tokens;
+      ++pieces_;
       shape_.text_bytes += piece.text.size();
       return true;
     }
@@ -180,25 +186,104 @@ Status SentencePieceVocabulary::Scan() {
   if (model_type_ != 1 && model_type_ != 2)
     return Bad(
         fmt::format("model_type {} is not supported; unigram (1) and BPE (2) are", model_type_));
+  shape_.tokens = pieces_;
   shape_.joins = true;
   shape_.scores = shape_.prefixes = model_type_ == 1;
   shape_.priorities = model_type_ == 2;
   return {};
 }
 
+Status SentencePieceVocabulary::Add(int64_t id, const std::string& text, bool special,
+                                    const WholeFlags& flags) {
+  if (id < 0 || id >= static_cast<int64_t>(pieces_ + kMaxAdded) || added_.size() >= kMaxAdded)
+    return Bad(fmt::format("the added token {} in a vocabulary of {}", id, pieces_));
+  if (text.empty() || text.size() > kMaxAddedText)
+    return Bad(fmt::format("the added token {} has {} bytes; 1 to {} are supported", id,
+                           text.size(), kMaxAddedText));
+  added_.push_back({id, text, special, flags});
+  if (id < static_cast<int64_t>(pieces_)) return {};
+  shape_.tokens = std::max(shape_.tokens, static_cast<uint64_t>(id) + 1);
+  shape_.text_bytes += text.size();
+  return {};
+}
+
+Status SentencePieceVocabulary::ScanAdded() {
+  const std::filesystem::path folder = std::filesystem::path(file_.path()).parent_path();
+  const auto read = [&](const char* name) -> Result<Json> {
+    const std::string path = (folder / name).string();
+    std::error_code error;
+    if (!std::filesystem::exists(path, error)) return Json::object();
+    SNUG_ASSIGN(const std::string text, ReadWholeFile(path, kMaxConfig));
+    SNUG_ASSIGN(Json json, ParseJson(text, path));
+    return json.is_object() ? std::move(json) : Json::object();
+  };
+  SNUG_ASSIGN(const Json config, read("tokenizer_config.json"));
+  const auto decoder = config.find("added_tokens_decoder");
+  if (decoder != config.end() && decoder->is_object() && !decoder->empty()) {
+    for (const auto& item : decoder->items()) {
+      const std::string& key = item.key();
+      const Json& token = item.value();
+      int64_t id = -1;
+      const char* end = key.data() + key.size();
+      const auto parsed = std::from_chars(key.data(), end, id);
+      const auto flag = [&](const char* name) {
+        const auto it = token.find(name);
+        return it != token.end() && it->is_boolean() && it->get<bool>();
+      };
+      if (parsed.ec != std::errc() || parsed.ptr != end || !token.is_object() ||
+          !token.contains("content") || !token["content"].is_string())
+        return Bad(fmt::format("added_tokens_decoder[\"{}\"] is no token", key));
+      SNUG_TRY(Add(id, token["content"].get<std::string>(), flag("special"),
+                   {flag("lstrip"), flag("rstrip"), flag("single_word"), false}));
+    }
+    return {};
+  }
+  SNUG_ASSIGN(const Json tokens, read("added_tokens.json"));
+  for (const auto& [text, id] : tokens.items()) {
+    if (!id.is_number_integer()) return Bad(fmt::format("added_tokens.json: no id of {}", text));
+    SNUG_TRY(Add(id.get<int64_t>(), text, true, {}));
+  }
+  return {};
+}
+
+Status SentencePieceVocabulary::FillAdded(Vocabulary* v) const {
+  for (const Added& a : added_) {
+    const auto id = static_cast<Token>(a.id);
+    if (v->HasText(id)) {
+      if (v->text(id) != a.text)
+        return Bad(fmt::format("the added token {} has the id of another", id));
+      // Others that the vocabulary has already stay what they are there.
+      if (a.special && v->type(id) != TokenType::kUnknown)
+        v->SetType(id, TokenType::kControl, a.flags);
+    } else if (v->AddToken(id, a.text)) {
+      v->SetType(id, a.special ? TokenType::kControl : TokenType::kUserDefined, a.flags);
+    } else {
+      return Bad(fmt::format("the added token {} has the text of another", id));
+    }
+  }
+  return {};
+}
+
 Status SentencePieceVocabulary::Fill(Vocabulary* v) const {
   Window window(file_);
-  Token id = 0;
+  Token id = 0, twice = -1;
   const bool ok = ForEachField(&window, 0, file_.size(), [&](const Field& f) {
     if (f.number != kPieces || f.wire != 2) return true;
     StoredPiece piece;
     if (!ReadPiece(&window, f, &piece)) return false;
-    if (piece.type >= 1 && piece.type <= 6) v->SetType(id, static_cast<TokenType>(piece.type));
+    if (piece.type >= 1 && piece.type <= 6) {
+      WholeFlags flags;  // user-defined pieces lie in the normalized text
+      flags.normalized = piece.type == static_cast<uint64_t>(TokenType::kUserDefined);
+      v->SetType(id, static_cast<TokenType>(piece.type), flags);
+    }
     v->SetScore(id, piece.score);
-    v->AddToken(id++, piece.text);
+    if (!v->AddToken(id, piece.text) || piece.text.empty()) twice = id;
+    ++id;
     return true;
   });
-  if (!ok) return Bad("changed while it was read");
+  if (!ok || id != static_cast<Token>(pieces_)) return Bad("changed while it was read");
+  if (twice >= 0) return Bad(fmt::format("piece {} has no text, or that of another", twice));
+  SNUG_TRY(FillAdded(v));
   if (shape_.charsmap_bytes == 0) return {};
   SNUG_TRY(file_.ReadAt(charsmap_at_, v->charsmap(), shape_.charsmap_bytes));
   if (!Charsmap::Parse(v->charsmap(), v->charsmap_bytes()))
@@ -213,27 +298,32 @@ Result<TokenizerSpec> SentencePieceVocabulary::Spec(const Vocabulary& v) const {
   };
   spec.bos = token(bos_);
   spec.eos = token(eos_);
-  const Token unknown = token(unknown_);
-  if (unknown < 0) return Bad("has no unknown token");
+  Token unknown = token(unknown_);
+  if (unknown < 0 || v.type(unknown) != TokenType::kUnknown) {
+    unknown = 0;
+    while (v.Contains(unknown) && v.type(unknown) != TokenType::kUnknown) ++unknown;
+  }
+  if (!v.Contains(unknown)) return Bad("has no unknown token");
   const bool bpe = model_type_ == 2;
   const std::string space = mark_spaces_ ? kSpaceMark : " ";
   if (shape_.charsmap_bytes != 0) spec.normalizer.push_back({NormalStep::Kind::kCharsmap});
-  NormalStep words{NormalStep::Kind::kWords};
-  words.to = space;
-  words.prefix = space_prefix_ && !space_as_suffix_;
-  words.suffix = space_prefix_ && space_as_suffix_;
-  words.merge = merge_spaces_;
-  spec.normalizer.push_back(words);
-  spec.decode.replace = {{kSpaceMark, " "}};
+  NormalStep spaces{NormalStep::Kind::kSpaces};
+  spaces.to = space;
+  spaces.prefix = space_prefix_ && !space_as_suffix_;
+  spaces.suffix = space_prefix_ && space_as_suffix_;
+  spaces.merge = merge_spaces_;
+  spec.normalizer.push_back(spaces);
+  spec.decode.replace = {NormalStep::Replace(kSpaceMark, " ")};
   spec.decode.byte_tokens = byte_fallback_;
-  spec.decode.strip_space = words.prefix;
+  spec.decode.strip_space = spaces.prefix || spaces.merge;
   if (bpe) {
     spec.bpe = {false, true, false, byte_fallback_, true, unknown};
     if (spec.bos >= 0) spec.before = {spec.bos};
   } else {
     spec.model = WordModelKind::kUnigram;
     spec.unigram.byte_fallback = byte_fallback_;
-    spec.unigram.user_defined_score_zero = true;
+    spec.unigram.single_precision = true;
+    spec.unigram.unused_pieces = false;
     spec.unigram.unknown = unknown;
     if (spec.eos >= 0) spec.after = {spec.eos};
   }

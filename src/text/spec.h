@@ -16,9 +16,9 @@ enum class WordModelKind : uint8_t { kBpe, kUnigram, kWordPiece };
 
 // How tokens are turned back into text.
 struct DecodeSpec {
-  bool bytes = false;                                             // texts are in the byte alphabet
-  bool byte_tokens = false;                                       // <0xNN> stands for a byte
-  std::vector<std::pair<std::string, std::string>> replace = {};  // in each token
+  bool bytes = false;                    // texts are in the byte alphabet
+  bool byte_tokens = false;              // <0xNN> stands for a byte
+  std::vector<NormalStep> replace = {};  // in each token
   // WordPiece: tokens begin with `inner` within a word, or with `outer` at its start; the other has
   // nothing. A space goes before each word.
   bool words = false;

@@ -69,6 +69,7 @@ struct TextTokenizer::Run {
   Cutter cutter;
   std::string normal_a, normal_b;
   WordScratch words;
+  uint64_t room = 0;  // bytes that are left to normalized text
   std::vector<Token>* out;
 };
 
@@ -83,7 +84,6 @@ TextTokenizer::TextTokenizer(Vocabulary vocabulary, TokenizerSpec spec)
     return std::find(list.begin(), list.end(), id) != list.end();
   };
   add_bos_ = bos_ >= 0 && has(spec_.before, bos_);
-  add_eos_ = eos_ >= 0 && has(spec_.after, eos_);
   const auto ends = [&](Token id) {
     if (id >= 0 && !has(end_, id)) end_.push_back(id);
   };
@@ -121,6 +121,7 @@ void TextTokenizer::ForEachWhole(std::string_view text, bool control, bool norma
 void TextTokenizer::Encode(std::string_view text, const EncodeOptions& options,
                            std::vector<Token>* out) const {
   Run run(spec_, out);
+  run.room = NormalizedRoom(text.size());
   if (options.add_special) out->insert(out->end(), spec_.before.begin(), spec_.before.end());
   ForEachWhole(
       text, options.parse_special, false,
@@ -133,8 +134,10 @@ void TextTokenizer::Encode(std::string_view text, const EncodeOptions& options,
 
 void TextTokenizer::EncodeSection(std::string_view section, bool begins_input, bool control,
                                   Run* run) const {
-  const std::string_view text = Normalize(spec_.normalizer, charsmap_ ? &*charsmap_ : nullptr,
-                                          section, &run->normal_a, &run->normal_b);
+  const std::string_view text =
+      Normalize(spec_.normalizer, charsmap_ ? &*charsmap_ : nullptr, &vocab_, run->room, section,
+                &run->normal_a, &run->normal_b);
+  run->room -= std::min<uint64_t>(run->room, text.size());
   const auto words = [&](size_t begin, size_t end) {
     run->cutter.Cut(text.substr(begin, end - begin), begins_input && begin == 0,
                     [&](std::string_view word) { model_->Encode(word, &run->words, run->out); });
@@ -193,12 +196,8 @@ void TextTokenizer::Decode(Token token, bool special, std::string* out) const {
     return;
   }
   if (d.replace.empty()) return void(out->append(text));
-  std::string replaced(text);
-  for (const auto& [from, to] : d.replace) {
-    for (size_t at = 0; (at = replaced.find(from, at)) != replaced.npos; at += to.size())
-      replaced.replace(at, from.size(), to);
-  }
-  out->append(replaced);
+  std::string a, b;
+  out->append(Normalize(d.replace, nullptr, nullptr, NormalizedRoom(text.size()), text, &a, &b));
 }
 
 std::string TextTokenizer::Decode(const std::vector<Token>& tokens, bool special) const {

@@ -53,6 +53,17 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::LoadJson(const std::string& path, 
   return LoadFrom(source, ledger);
 }
 
+Result<uint64_t> Tokenizer::PlannedBytesSentencePiece(const std::string& path) {
+  SNUG_ASSIGN(const auto source, SentencePieceVocabulary::Open(path, nullptr));
+  return Vocabulary::PlannedBytes(source.shape());
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::LoadSentencePiece(const std::string& path,
+                                                                Ledger& ledger) {
+  SNUG_ASSIGN(const auto source, SentencePieceVocabulary::Open(path, nullptr));
+  return LoadFrom(source, ledger);
+}
+
 bool Tokenizer::IsEndOfGeneration(Token token) const {
   return std::find(end_.begin(), end_.end(), token) != end_.end();
 }

@@ -20,15 +20,19 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // From tokenizer.ggml.*, or from a folder's tokenizer.json or tokenizer.model: what is not known
-  // is kBadFile naming it. Every table is one Buffer reserved under Owner::kVocab.
+  // From tokenizer.ggml.*, or from a folder's tokenizer.json, or its tokenizer.model where it has
+  // no other: what is not known is kBadFile naming it. Every table is one Buffer reserved under
+  // Owner::kVocab.
   static Result<std::unique_ptr<Tokenizer>> Load(const ModelFile& file, Ledger& ledger);
   // Bytes that Load will reserve, and at its peak, from metadata alone. Equal to what Load does.
   static Result<uint64_t> PlannedBytes(const ModelFile& file);
 
-  // From a tokenizer.json alone.
+  // From a tokenizer.json, or a tokenizer.model (and the added tokens in files beside it), alone.
   static Result<std::unique_ptr<Tokenizer>> LoadJson(const std::string& path, Ledger& ledger);
   static Result<uint64_t> PlannedBytesJson(const std::string& path);
+  static Result<std::unique_ptr<Tokenizer>> LoadSentencePiece(const std::string& path,
+                                                              Ledger& ledger);
+  static Result<uint64_t> PlannedBytesSentencePiece(const std::string& path);
 
   struct EncodeOptions {
     bool add_special = true;    // BOS/EOS where the model's metadata says so
@@ -51,16 +55,14 @@ class Tokenizer {
   Token eos() const { return eos_; }
   // Ends a generation: EOS, EOT and the tokens named like <|im_end|>, <end_of_turn>, <|eot_id|>.
   bool IsEndOfGeneration(Token token) const;
-  const std::vector<Token>& end_tokens() const { return end_; }
   bool add_bos() const { return add_bos_; }
-  bool add_eos() const { return add_eos_; }
   // The text of a token as stored, e.g. "<s>"; empty for -1.
   virtual std::string TokenText(Token token) const = 0;
   virtual uint64_t held_bytes() const = 0;
 
  protected:
   Token bos_ = -1, eos_ = -1;
-  bool add_bos_ = false, add_eos_ = false;
+  bool add_bos_ = false;
   std::vector<Token> end_;
 };
 

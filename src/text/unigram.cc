@@ -31,7 +31,7 @@ class Unigram : public WordModel {
     return options_.special_pieces
                ? type != TokenType::kByte
                : type == TokenType::kNormal || type == TokenType::kUserDefined ||
-                     type == TokenType::kUnused;
+                     (type == TokenType::kUnused && options_.unused_pieces);
   }
 
   void EncodePiece(std::string_view piece, WordScratch* s, std::vector<Token>* out) const {
@@ -44,11 +44,14 @@ class Unigram : public WordModel {
       const uint32_t first = DecodeUtf8(piece, begin).bytes;
       const auto offer = [&](size_t end, double score, Token id) {
         WordScratch::Best& best = s->lattice[end];
-        if (so_far + score > best.score) best = {so_far + score, static_cast<uint32_t>(begin), id};
+        double sum = so_far + score;
+        if (options_.single_precision) sum = static_cast<float>(sum);
+        if (sum > best.score) best = {sum, static_cast<uint32_t>(begin), id};
       };
       TextHash hash;
       bool single = false;
-      for (size_t end = begin; end < piece.size();) {
+      const size_t last = std::min(piece.size(), begin + kMaxLookedFor);
+      for (size_t end = begin; end < last;) {
         const uint32_t bytes = DecodeUtf8(piece, end).bytes;
         for (uint32_t i = 0; i < bytes; ++i) hash.Add(piece[end + i]);
         end += bytes;

@@ -303,14 +303,16 @@ Merge Vocabulary::FindMerge(Token left, Token right) const {
 Vocabulary::Whole Vocabulary::MatchWhole(std::string_view t, size_t pos, bool control,
                                          bool normalized) const {
   const auto& lengths = whole_lengths_[static_cast<uint8_t>(t[pos])];
-  for (size_t word = lengths.size(); word-- > 0;) {
-    for (uint64_t bits = lengths[word]; bits != 0;) {
-      const auto bit = static_cast<size_t>(63 - std::countl_zero(bits));
-      bits &= ~(uint64_t{1} << bit);
-      const size_t length = 64 * word + bit;
-      if (length > t.size() - pos) continue;
+  Whole longest;
+  TextHash hash;  // of every beginning, in one pass
+  size_t hashed = 0;
+  for (size_t word = 0; word < lengths.size(); ++word) {
+    for (uint64_t bits = lengths[word]; bits != 0; bits &= bits - 1) {
+      const size_t length = 64 * word + static_cast<size_t>(std::countr_zero(bits));
+      if (length > t.size() - pos) return longest;
+      for (; hashed < length; ++hashed) hash.Add(t[pos + hashed]);
       const std::string_view part = t.substr(pos, length);
-      const uint32_t* slot = Probe(slots_, n_slots_, n_entries_, HashText(part),
+      const uint32_t* slot = Probe(slots_, n_slots_, n_entries_, hash.value(),
                                    [&](uint32_t e) { return text(static_cast<Token>(e)) == part; });
       if (*slot == 0) continue;
       const uint32_t entry = (*slot & SlotFormat(n_entries_).mask) - 1;
@@ -319,21 +321,25 @@ Vocabulary::Whole Vocabulary::MatchWhole(std::string_view t, size_t pos, bool co
           static_cast<TokenType>(types_[entry] & kTypeMask) == TokenType::kUserDefined;
       if ((!user && !control) || ((types_[entry] & kNormalized) != 0) != normalized) continue;
       const Token id = entry < n_tokens_ ? static_cast<Token>(entry) : alias_of_[entry - n_tokens_];
-      return {id, pos, pos + length};
+      longest = {id, pos, pos + length};
     }
   }
-  return {};
+  return longest;
 }
 
 Vocabulary::Whole Vocabulary::FindWhole(std::string_view t, size_t from, bool control,
                                         bool normalized) const {
-  for (size_t pos = from; pos < t.size(); ++pos) {
-    // A token of this byte only, or one that begins with these two.
-    const bool alone = (whole_lengths_[static_cast<uint8_t>(t[pos])][0] & 2) != 0;
-    if (!alone && !TestBit(whole_prefixes_.data(), PrefixBit(t, pos))) continue;
-    if (const Whole whole = MatchWhole(t, pos, control, normalized); whole.id >= 0) return whole;
-  }
+  for (size_t pos = from; pos < t.size(); ++pos)
+    if (const Whole whole = WholeAt(t, pos, control, normalized); whole.id >= 0) return whole;
   return {};
+}
+
+Vocabulary::Whole Vocabulary::WholeAt(std::string_view t, size_t pos, bool control,
+                                      bool normalized) const {
+  // A token of this byte only, or one that begins with these two.
+  const bool alone = (whole_lengths_[static_cast<uint8_t>(t[pos])][0] & 2) != 0;
+  if (!alone && !TestBit(whole_prefixes_.data(), PrefixBit(t, pos))) return {};
+  return MatchWhole(t, pos, control, normalized);
 }
 
 bool Vocabulary::MayJoin(uint32_t left, uint32_t right) const {

@@ -108,6 +108,8 @@ class Vocabulary {
     size_t begin = 0, end = 0;
   };
   Whole FindWhole(std::string_view text, size_t from, bool control, bool normalized) const;
+  // The same for one that begins at `pos`.
+  Whole WholeAt(std::string_view text, size_t pos, bool control, bool normalized) const;
   // Whether some token is to be looked for in normalized text.
   bool any_normalized() const { return any_normalized_; }
 

@@ -15,6 +15,9 @@ namespace snug {
 // Pieces of a word longer than this are cut before they are merged or scored, so that no text
 // without a space makes the model's own memory (40 bytes for each byte of a piece) large.
 inline constexpr size_t kMaxPiece = 32 << 10;
+// Longer tokens of unigram and WordPiece vocabularies are never looked for, so that the time per
+// byte of text is bounded. Published ones stay below 200 bytes.
+inline constexpr size_t kMaxLookedFor = 256;
 
 // What models reuse from one word to the next.
 struct WordScratch {
@@ -53,7 +56,9 @@ std::unique_ptr<WordModel> MakeBpe(const Vocabulary& vocabulary, const BpeOption
 struct UnigramOptions {
   bool byte_fallback = false;
   bool user_defined_score_zero = false;
-  bool special_pieces = false;  // control and unknown tokens compete too
+  bool single_precision = false;  // sums are rounded as SentencePiece's are
+  bool unused_pieces = true;      // tokens of type kUnused compete
+  bool special_pieces = false;    // control and unknown tokens compete too
   Token unknown = -1;
 };
 std::unique_ptr<WordModel> MakeUnigram(const Vocabulary& vocabulary, const UnigramOptions& options);

@@ -30,6 +30,7 @@ class WordPiece : public WordModel {
   // `rest`, 0 where there is none.
   size_t Longest(std::string_view rest, std::string_view prefix, std::string* text,
                  std::vector<Token>* out) const {
+    rest = rest.substr(0, kMaxLookedFor);
     text->assign(prefix).append(rest);
     TextHash hash;
     for (const char c : prefix) hash.Add(c);

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -31,19 +32,14 @@ std::string TemplateFile() {
 }
 
 std::vector<std::string> Args(const std::vector<std::string>& more) {
-  std::vector<std::string> args = {"chat",
-                                   Tiny(),
-                                   "--memory",
-                                   "128MiB",
-                                   "-c",
-                                   "256",
-                                   "--temp",
-                                   "0",
-                                   "-n",
-                                   "8",
-                                   "--chat-template-file",
+  std::vector<std::string> args = {"chat",        Tiny(), "--memory",
+                                   "128MiB",      "-c",   "256",
+                                   "--temp",      "0",    "--chat-template-file",
                                    TemplateFile()};
   args.insert(args.end(), more.begin(), more.end());
+  if (std::find(more.begin(), more.end(), "-n") == more.end()) {
+    args.insert(args.end(), {"-n", "8"});
+  }
   return args;
 }
 
@@ -118,7 +114,7 @@ TEST(CliChat, OverflowIsRefusedAndTheConversationGoesOn) {
   const std::vector<Json> lines = Lines(o.out);
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0]["error"]["code"], "does_not_fit");
-  EXPECT_EQ(lines[0]["error"]["values"]["context"], "256");
+  EXPECT_EQ(lines[0]["error"]["values"]["context"], 256);
   EXPECT_EQ(lines[1]["role"], "assistant");
 }
 
@@ -200,6 +196,7 @@ TEST(CliChat, ATerminalEditsRemembersAndInterrupts) {
   t.Type("typed and\x03");
   ASSERT_TRUE(t.Shows("> "));
   t.Type("hello\r");
+  ASSERT_TRUE(t.Shows("hello\r\n"));
   t.Type("\x03");  // while it answers, or after
   ASSERT_TRUE(t.Shows("held"));
   ASSERT_TRUE(t.Shows("> "));

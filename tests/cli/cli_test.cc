@@ -58,6 +58,37 @@ TEST(Cli, TinyModelRunsPlansAndRefuses) {
   EXPECT_EQ(Snug({"run", Tiny(), "-p", "x", "--kv", "q9", "--memory", "128MiB"}).code, 2);
 }
 
+// States in the plan, as the run then holds them.
+TEST(Cli, RecurrentModelsPlanRunAndBench) {
+  for (const char* name : {"falcon-mamba", "mamba2-groups", "qwen3next"}) {
+    const std::string model =
+        testing::SourcePath(std::string("tests/data/models/") + name + ".gguf");
+    const Json plan =
+        Snug({"plan", model, "-c", "128", "--memory", "128MiB", "--snapshots", "2", "--json"})
+            .json();
+    EXPECT_EQ(plan["fits"], true) << name;
+    EXPECT_EQ(plan["snapshots"], 2);
+    const uint64_t state = plan["state_bytes"];
+    EXPECT_GT(state, 0u);
+    EXPECT_GE(plan["owners"]["context"]["kv"].get<uint64_t>(), 4 * state);
+    const Outcome text = Snug({"plan", model, "-c", "128", "--memory", "128MiB"});
+    EXPECT_NE(text.out.find("a sequence's state takes"), std::string::npos) << text.out;
+    const Outcome run = Snug({"run", model, "-c", "128", "-n", "12", "--temp", "0", "--memory",
+                              "128MiB", "--ignore-eos", "--snapshots", "2", "--json", "-p",
+                              "@B@B@B"});
+    ASSERT_EQ(run.code, 0) << run.out << run.err;
+    const Json j = run.json();
+    EXPECT_EQ(j["tokens"].size(), 12u);
+    EXPECT_EQ(j["memory"]["owners"]["kv"], plan["owners"]["context"]["kv"]) << run.out;
+    EXPECT_EQ(j["memory"]["ledger_peak"], j["memory"]["planned"]) << run.out;
+    EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["budget"].get<uint64_t>());
+    const Outcome bench = Snug({"bench", model, "-p", "16", "-n", "4", "-d", "0,8", "-r", "2",
+                                "--memory", "256MiB", "--json"});
+    ASSERT_EQ(bench.code, 0) << bench.out << bench.err;
+    EXPECT_EQ(bench.json()["rows"].size(), 4u);
+  }
+}
+
 TEST(Cli, TokensGoThereAndBack) {
   SNUG_NEED(Gemma());
   const Outcome there = Snug({"tokenize", Gemma(), "--json"}, "Hello world");
@@ -97,7 +128,7 @@ TEST(Cli, EmbedsLinesAndTexts) {
   const Outcome refused = Snug({"embed", model, "-c", "4", "--memory", "128MiB", "--json"},
                                "a\na cat that was not had");
   EXPECT_EQ(refused.code, 4);
-  EXPECT_EQ(refused.json()["error"]["values"]["text"], "2");
+  EXPECT_EQ(refused.json()["error"]["values"]["text"], 2);
   EXPECT_EQ(Snug({"embed", model, "-c", "4", "--truncate", "--memory", "128MiB"}, "a b c d e").code,
             0);
   EXPECT_EQ(Snug({"run", model, "-p", "x", "--memory", "128MiB"}).code, 2);

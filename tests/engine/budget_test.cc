@@ -14,7 +14,7 @@ using testing::SomeTokens;
 using testing::TinyOptions;
 
 TEST(EngineBudget, LedgerHoldsWhatThePlanSays) {
-  for (const char* arch : {"llama", "qwen2", "gemma3", "mamba", "mamba2"}) {
+  for (const char* arch : {"llama", "qwen2", "gemma3", "mamba", "mamba2", "qwen3next"}) {
     for (PlaceChoice place : {PlaceChoice::kResident, PlaceChoice::kStream}) {
       EngineOptions o = TinyOptions(arch);
       SNUG_NEED(o.model_path);
@@ -32,8 +32,10 @@ TEST(EngineBudget, LedgerHoldsWhatThePlanSays) {
   }
 }
 
-TEST(EngineBudget, EveryBudgetRefusesBeforeTheWorkOrFinishes) {
-  EngineOptions o = TinyOptions("gemma3");
+class BudgetLadder : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(BudgetLadder, EveryBudgetRefusesBeforeTheWorkOrFinishes) {
+  EngineOptions o = TinyOptions(GetParam());
   SNUG_NEED(o.model_path);
   o.chunk = 0;
   o.logit_rows = 32;
@@ -58,6 +60,10 @@ TEST(EngineBudget, EveryBudgetRefusesBeforeTheWorkOrFinishes) {
   EXPECT_GT(refused, 0);
   EXPECT_GT(ran, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Tiny, BudgetLadder,
+                         ::testing::Values("gemma3", "mamba", "mamba2", "qwen3next"),
+                         [](const auto& param) { return std::string(param.param); });
 
 TEST(EngineBudget, SuggestionsFit) {
   EngineOptions o = TinyOptions("llama");

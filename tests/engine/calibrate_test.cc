@@ -27,7 +27,7 @@ EngineOptions Options(const std::string& path) {
   return o;
 }
 
-void Run(Engine& engine, std::span<const Token> tokens, size_t chunk) {
+void RunAll(Engine& engine, std::span<const Token> tokens, size_t chunk) {
   for (size_t i = 0; i < tokens.size(); i += chunk) {
     const StepItem item{0, tokens.subspan(i, std::min(chunk, tokens.size() - i)),
                         StepItem::Logits::kLast};
@@ -47,7 +47,7 @@ TEST(Calibrate, SumsAreOfTheInputs) {
   const auto engine = OpenOrFail(Options(model.Write()));
   ASSERT_NE(engine, nullptr);
   const std::vector<Token> tokens = SomeTokens(50, engine->config().vocab);
-  Run(*engine, tokens, 32);
+  RunAll(*engine, tokens, 32);
   const Imatrix m = engine->calibration()->Sum(1, 50, {"here"});
   // Seven matrices a layer; the head and the embedding are none of them.
   EXPECT_EQ(m.entries.size(), 7u * model.layers);
@@ -86,8 +86,8 @@ TEST(Calibrate, NeitherPlaceNorChunksMatter) {
   ASSERT_TRUE(whole != nullptr && streamed != nullptr);
   ASSERT_FALSE(streamed->plan().resident);
   const std::vector<Token> tokens = SomeTokens(48, whole->config().vocab);
-  Run(*whole, tokens, 32);
-  Run(*streamed, tokens, 5);
+  RunAll(*whole, tokens, 32);
+  RunAll(*streamed, tokens, 5);
   const Imatrix a = whole->calibration()->Sum(1, 48, {}),
                 b = streamed->calibration()->Sum(1, 48, {});
   ASSERT_EQ(a.entries.size(), b.entries.size());
@@ -103,7 +103,7 @@ TEST(Calibrate, GoesOnFromAFile) {
   const auto second = OpenOrFail(Options(model.Write()));
   ASSERT_TRUE(first != nullptr && second != nullptr);
   const std::vector<Token> tokens = SomeTokens(60, first->config().vocab);
-  Run(*first, std::span(tokens).first(30), 30);
+  RunAll(*first, std::span(tokens).first(30), 30);
   const std::string path = testing::TempDir() + "/imatrix.gguf";
   ASSERT_TRUE(WriteImatrix(path, first->calibration()->Sum(1, 30, {"a", "b"})).ok());
   auto read = ReadImatrix(path);
@@ -114,7 +114,7 @@ TEST(Calibrate, GoesOnFromAFile) {
   ASSERT_TRUE(second->calibration()->Resume(*read).ok());
   for (Engine* engine : {first.get(), second.get()}) {
     engine->Clear(0);
-    Run(*engine, std::span(tokens).subspan(30), 30);
+    RunAll(*engine, std::span(tokens).subspan(30), 30);
   }
   const Imatrix a = first->calibration()->Sum(2, 30, {}), b = second->calibration()->Sum(2, 30, {});
   for (const auto& [name, e] : a.entries) {

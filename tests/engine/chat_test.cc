@@ -138,7 +138,7 @@ TEST_F(ChatTest, ACancelledAnswerStaysWithWhatThereIs) {
   // Cancelled before the first token, the message is dropped.
   cancel = true;
   std::string text;
-  for (int i = 0; i < 90; ++i) text += " word";
+  for (int i = 0; i < 40; ++i) text += " word";
   const size_t messages = chat.messages().size();
   turn.on_text = nullptr;
   const auto nothing = chat.Say(*engine_, text, turn);

@@ -188,7 +188,7 @@ TEST(Embed, LedgerHoldsWhatThePlanSaysAndEveryBudgetIsKept) {
   int refused = 0, ran = 0;
   std::vector<float> reference;
   for (int i = 0; i < 40; ++i) {
-    options.budget.bytes = options.base_bytes + i * (kMiB / 4);
+    options.budget.bytes = options.base_bytes + i * (kMiB / 2);
     auto engine = Engine::Open(options);
     if (!engine.ok()) {
       ++refused;

@@ -118,7 +118,9 @@ TEST(EngineExperts, AllocationFailureWalk) {
     o.fail_reservation = n;
     auto engine = Engine::Open(o);
     opened = engine.ok();
-    if (!opened) EXPECT_EQ(engine.error().code, Code::kDoesNotFit) << n;
+    if (!opened) {
+      EXPECT_EQ(engine.error().code, Code::kDoesNotFit) << n;
+    }
   }
   EXPECT_TRUE(opened);
   EXPECT_GE(n, 7);

@@ -284,6 +284,9 @@ TEST(HfFolder, TokensThatEndAndTemplates) {
   ASSERT_EQ(file->GetArray("tokenizer.ggml.eog_token_ids")->count, 3u);
   ASSERT_TRUE(file->ReadArray("tokenizer.ggml.eog_token_ids", ends.data()).ok());
   EXPECT_EQ(ends, (std::vector<int32_t>{5, 7, 9}));
+  EXPECT_EQ(file->SpecialText("eos"), "<end>");
+  EXPECT_EQ(file->SpecialText("unknown"), "<u>");
+  EXPECT_EQ(file->SpecialText("bos"), std::nullopt);
   EXPECT_EQ(file->GetString("tokenizer.chat_template"), "inline");
   EXPECT_EQ(file->GetString("tokenizer.chat_template.tool_use"), "tools");
   EXPECT_EQ(file->tokenizer_json(), std::nullopt);
@@ -309,6 +312,64 @@ TEST(HfFolder, InfinitiesOfPythonAreNulls) {
                    "c": "Infinity \" NaN"})");
   auto file = f.Open();
   EXPECT_TRUE(file.ok()) << file.error().message;
+}
+
+// A Qwen3-Next of one layer: 2 key heads of 3 and 4 value heads of 1, so that a group of
+// in_proj_qkvz has 3 rows of queries, 3 of keys, 2 of values and 2 of gates.
+Folder Qwen3Next() {
+  Folder f;
+  f.config = {{"model_type", "qwen3_next"}, {"hidden_size", 2},
+              {"num_hidden_layers", 1},     {"num_attention_heads", 2},
+              {"intermediate_size", 4},     {"linear_num_key_heads", 2},
+              {"linear_key_head_dim", 3},   {"linear_num_value_heads", 4},
+              {"linear_value_head_dim", 1}, {"layer_types", {"linear_attention"}},
+              {"tie_word_embeddings", true}};
+  f.tensors = {Counting("model.embed_tokens.weight", "F32", {3, 2}),
+               Counting("model.layers.0.input_layernorm.weight", "F32", {2}),
+               Counting("model.layers.0.linear_attn.norm.weight", "F32", {1}, 5),
+               Counting("model.layers.0.linear_attn.in_proj_qkvz.weight", "BF16", {20, 2})};
+  return f;
+}
+
+TEST(HfFolder, GroupsOfQwen3NextComeApart) {
+  auto file = Qwen3Next().Open();
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  const auto rows = [&](const char* name, const std::vector<int>& expected) {
+    const TensorInfo* t = file->Find(name);
+    ASSERT_NE(t, nullptr) << name;
+    ASSERT_EQ(t->rows(), expected.size()) << name;
+    const std::vector<float> values = Values(*file, *t);
+    for (size_t r = 0; r < expected.size(); ++r)
+      EXPECT_EQ(values[2 * r], static_cast<float>(2 * expected[r])) << name << " " << r;
+  };
+  rows("blk.0.attn_qkv.weight", {0, 1, 2, 10, 11, 12, 3, 4, 5, 13, 14, 15, 6, 7, 16, 17});
+  rows("blk.0.attn_gate.weight", {8, 9, 18, 19});
+  EXPECT_EQ(file->Find("blk.0.attn_qkv.weight")->type, DType::kBF16);
+  // Norms are stored less one, but for that of the delta rule.
+  EXPECT_EQ(Values(*file, *file->Find("blk.0.attn_norm.weight"))[0], 1);
+  EXPECT_EQ(Values(*file, *file->Find("blk.0.ssm_norm.weight"))[0], 5);
+  EXPECT_EQ(file->GetUint("qwen3next.ssm.inner_size"), 4u);
+}
+
+TEST(HfFolder, LayersOfQwen3NextByPeriodOrOneByOne) {
+  Folder f = Qwen3Next();
+  f.config["num_hidden_layers"] = 4;
+  f.config["full_attention_interval"] = 3;
+  const std::string linear = "linear_attention", full = "full_attention";
+  f.config["layer_types"] = {linear, full, linear, full};
+  auto file = f.Open();
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  EXPECT_EQ(file->GetUint("qwen3next.full_attention_interval"), 2u);
+  f.config["layer_types"] = {linear, full, linear, linear};
+  file = f.Open();
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  std::vector<int32_t> flags(4);
+  ASSERT_TRUE(file->ReadArray("qwen3next.attention.recurrent_layers", flags.data()).ok());
+  EXPECT_EQ(flags, (std::vector<int32_t>{1, 0, 1, 1}));
+  f.config.erase("layer_types");
+  file = f.Open();
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  EXPECT_EQ(file->GetUint("qwen3next.full_attention_interval"), 3u);
 }
 
 TEST(HfFolder, EachFaultIsNamed) {
@@ -369,6 +430,51 @@ TEST(HfFolder, EachFaultIsNamed) {
            f.tensors.push_back(Counting(
                "model.layers.0.block_sparse_moe.experts." + std::to_string(e) + ".w3.weight", "F32",
                {4 + e, 8}));
+       }},
+      {"in_proj_qkvz.weight has the unexpected shape [19, 2]",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.tensors[3] = Counting("model.layers.0.linear_attn.in_proj_qkvz.weight", "F32", {19, 2});
+       }},
+      {"unexpected shape [40]",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.tensors[3] = Counting("model.layers.0.linear_attn.in_proj_qkvz.weight", "F32", {40});
+       }},
+      {"3 key heads of 3",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.config["linear_num_key_heads"] = 3;
+       }},
+      {"0 key heads of 3",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.config["linear_num_key_heads"] = 0;
+       }},
+      {"linear_value_head_dim are impossible",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.config["linear_value_head_dim"] = 4000000000;
+       }},
+      {"layer_types has 2 layers",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.config["layer_types"] = {"linear_attention", "full_attention"};
+       }},
+      {"layer_types has \"lazy_attention\"",
+       [](Folder& f) {
+         f = Qwen3Next();
+         f.config["layer_types"] = {"lazy_attention"};
+       }},
+      {"a time_step_limit",
+       [](Folder& f) {
+         f.config["model_type"] = "mamba2";
+         f.config["time_step_limit"] = {0.1, 2.0};
+       }},
+      {"expand is impossible",
+       [](Folder& f) {
+         f.config["model_type"] = "mamba";
+         f.config["expand"] = 65;
        }},
       {"eos_token_id is no token id", [](Folder& f) { f.config["eos_token_id"] = "end"; }},
       {"chat_template",

@@ -75,7 +75,8 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values("/model.gguf", "")),
     CaseName);
 INSTANTIATE_TEST_SUITE_P(TinyFolders, Golden,
-                         ::testing::Combine(::testing::Values("gpt-oss", "mistral-swa"),
+                         ::testing::Combine(::testing::Values("gpt-oss", "mistral-swa",
+                                                              "qwen3next"),
                                             ::testing::Values("")),
                          CaseName);
 
@@ -98,7 +99,7 @@ TEST_P(GoldenOwn, ExactLogitsWithin1e3) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, GoldenOwn,
                          ::testing::Values("falcon-mamba", "gpt-oss", "granite", "llama-biases",
-                                           "mamba2-groups", "olmo2", "phi3-longrope"),
+                                           "mamba2-groups", "olmo2", "phi3-longrope", "qwen3next"),
                          Name);
 
 // The real models' top log-probabilities at the last 64 of 512 positions of three texts.

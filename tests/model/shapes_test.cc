@@ -15,7 +15,7 @@ using testing::RandomModel;
 
 constexpr size_t kTokens = 20;
 
-std::vector<ModelShape> Shapes() {
+std::vector<ModelShape> AllShapes() {
   std::vector<ModelShape> shapes = {
       {.arch = "llama", .heads = 3, .kv_heads = 1, .head_dim = 64, .biased = true},
       {.arch = "llama", .dim = 40, .heads = 5, .kv_heads = 5, .head_dim = 80, .ffn = 33},
@@ -70,7 +70,7 @@ std::vector<ModelShape> Shapes() {
   return shapes;
 }
 
-class Shapes : public ::testing::TestWithParam<ModelShape> {
+class ModelShapes : public ::testing::TestWithParam<ModelShape> {
  protected:
   void SetUp() override {
     model_ = std::make_unique<RandomModel>(GetParam(), 3);
@@ -113,7 +113,7 @@ class Shapes : public ::testing::TestWithParam<ModelShape> {
   std::vector<Token> tokens_;
 };
 
-TEST_P(Shapes, ExactLogitsEqualPlainLoops) {
+TEST_P(ModelShapes, ExactLogitsEqualPlainLoops) {
   const std::vector<float> expected = model_->Logits(tokens_);
   const std::vector<float> got = Run(true, kTokens);
   ASSERT_EQ(got.size(), expected.size());
@@ -125,7 +125,7 @@ TEST_P(Shapes, ExactLogitsEqualPlainLoops) {
   EXPECT_GT(spread / static_cast<double>(got.size()), 0.1);  // they say something
 }
 
-TEST_P(Shapes, ChunksAndPlacesDoNotChangeABit) {
+TEST_P(ModelShapes, ChunksAndPlacesDoNotChangeABit) {
   for (const bool exact : {false, true}) {
     const std::vector<float> whole = Run(exact, kTokens);
     EXPECT_EQ(Run(exact, 1), whole);
@@ -134,7 +134,7 @@ TEST_P(Shapes, ChunksAndPlacesDoNotChangeABit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Random, Shapes, ::testing::ValuesIn(Shapes()),
+INSTANTIATE_TEST_SUITE_P(Random, ModelShapes, ::testing::ValuesIn(AllShapes()),
                          [](const auto& param) { return param.param.name(); });
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/hf_testing.h"
 #include "testing.h"
 
 namespace snug {
@@ -147,6 +148,27 @@ TEST(ChatTemplate, OneTemplateRendersAgainAndAgain) {
   ASSERT_TRUE(t.ok());
   for (int n = 0; n < 3; ++n) EXPECT_EQ(*t->Render(Json{{"n", n}}), std::to_string(n));
   EXPECT_FALSE(t->Render(Json::array()).ok());
+}
+
+TEST(ChatTemplate, AFolderHasItsTemplateAndItsTokensTexts) {
+  const std::string folder = testing::TempDir();
+  testing::WriteText(folder + "/config.json",
+                     R"({"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1,
+                         "num_attention_heads": 2, "intermediate_size": 4, "rms_norm_eps": 1e-5,
+                         "tie_word_embeddings": true})");
+  testing::WriteSafetensors(folder + "/model.safetensors",
+                            {testing::Counting("model.embed_tokens.weight", "F32", {3, 8}),
+                             testing::Counting("model.norm.weight", "F32", {8})});
+  testing::WriteText(folder + "/tokenizer_config.json",
+                     R"({"bos_token": "<s>", "eos_token": {"content": "</s>"},
+                         "chat_template": "{{ bos_token ~ eos_token ~ pad_token }}"})");
+  const auto file = ModelFile::Open(folder);
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  const auto model = ReadModelTemplate(**file, false);
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  Json input = Json::object();
+  AddTokenTexts(*model, &input);
+  EXPECT_EQ(Shown(model->source, input), "<s></s>");
 }
 
 TEST(ChatTemplate, TheTimeIsFrozenOrNow) {

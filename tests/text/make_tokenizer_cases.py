@@ -300,4 +300,5 @@ def main():
         (OUT / f"{family.__name__}.cases.json").write_text(f"[\n{lines}\n]\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

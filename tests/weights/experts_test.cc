@@ -116,7 +116,9 @@ TEST(Experts, EverySlotCountGivesTheResidentBytes) {
           EXPECT_EQ(s.bytes_loaded, s.misses * o.layout.experts[0].file_bytes);
           EXPECT_GE(s.bytes_read, s.bytes_loaded);
         }
-        if (slots == 24) EXPECT_LE(s.misses + s.prefetches, 24u);  // each once for the whole run
+        if (slots == 24) {  // each once for the whole run
+          EXPECT_LE(s.misses + s.prefetches, 24u);
+        }
       }
     }
   }
@@ -179,7 +181,9 @@ TEST(Experts, SlotsWithinABudgetFitIt) {
   for (uint64_t bytes = 0; bytes < 12 * kMiB; bytes += 100000) {
     const uint32_t slots = ExpertSlotsWithin(o.layout, bytes);
     EXPECT_LE(slots, 24u);
-    if (slots > 0) EXPECT_LE(ExpertCacheBytes(o.layout, slots) + ExpertIoBytes(o.layout), bytes);
+    if (slots > 0) {
+      EXPECT_LE(ExpertCacheBytes(o.layout, slots) + ExpertIoBytes(o.layout), bytes);
+    }
   }
   EXPECT_EQ(ExpertSlotsWithin(o.layout, 64 * kMiB), 24u);
 }
