@@ -2,6 +2,7 @@
 // total size: the multiple-choice knapsack, solved along its convex hull.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
