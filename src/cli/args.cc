@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/nearest.h"
 #include "cli/interrupt.h"
 #include "cli/usage.h"
 #include "engine/limits.h"
@@ -30,11 +31,29 @@ Json Value(const std::string& text) {
   return text;
 }
 
+constexpr std::pair<std::string_view, PlaceChoice> kPlaces[] = {
+    {"auto", PlaceChoice::kAuto},
+    {"resident", PlaceChoice::kResident},
+    {"stream", PlaceChoice::kStream},
+};
+
 std::optional<PlaceChoice> ParsePlace(std::string_view name) {
-  if (name == "auto") return PlaceChoice::kAuto;
-  if (name == "resident") return PlaceChoice::kResident;
-  if (name == "stream") return PlaceChoice::kStream;
+  for (const auto& [known, place] : kPlaces)
+    if (known == name) return place;
   return std::nullopt;
+}
+
+// A word of --weights that is no place.
+Result<Recipe> ParseRecipe(std::string_view word) {
+  Result<Recipe> recipe = FindRecipe(word);
+  if (recipe.ok()) return recipe;
+  std::vector<std::string> known = RecipeNames();
+  for (const auto& [name, place] : kPlaces) known.emplace_back(name);
+  Error e = std::move(recipe).error();
+  e.message = fmt::format("--weights '{}' is neither a place nor a type of weights", word);
+  if (const std::string near = NearestWord(std::string(word), known); !near.empty())
+    e.next = fmt::format("did you mean {}?", near);
+  return e;
 }
 
 // --weights: a place, a type, or both, separated by a comma; --place.
@@ -53,7 +72,7 @@ Status ResolveWeights(const EngineArgs& args, EngineOptions* o) {
       o->place = *place;
       placed = true;
     } else {
-      SNUG_ASSIGN(const Recipe recipe, FindRecipe(word));
+      SNUG_ASSIGN(const Recipe recipe, ParseRecipe(word));
       o->weights = recipe.name;
     }
   }

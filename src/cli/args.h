@@ -67,6 +67,7 @@ void AddTokenize(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddBench(CLI::App& app, int* exit_code);
 void AddCalibrate(CLI::App& app, int* exit_code);
+void AddConvert(CLI::App& app, int* exit_code);
 void AddQuantize(CLI::App& app, int* exit_code);
 void AddDoctor(CLI::App& app, int* exit_code);
 void AddRepro(CLI::App& app, int* exit_code);

@@ -2,11 +2,16 @@
 
 #include <fmt/format.h>
 
+#include "text/gguf_vocabulary_write.h"
+#include "text/tokenizer.h"
+
 namespace snug::cli {
 namespace {
 
 // What the heap of a job grows by beside its buffers: names and places of tensors.
 constexpr uint64_t kBaseGrowth = 6 * kMiB;
+// What a vocabulary takes as texts, doubling as they grow, in vocabularies of its own size.
+constexpr uint64_t kTextsPerVocabulary = 4;
 
 }  // namespace
 
@@ -36,6 +41,22 @@ Status FileJob::Hold(uint64_t bytes, Owner owner, std::string_view what) {
   SNUG_ASSIGN(Reservation r, ledger_->Reserve(owner, bytes, what));
   held_.push_back(std::move(r));
   return {};
+}
+
+std::function<Status(GgufHeader&)> FileJob::TokenizerOf(const ModelFile& file) {
+  if (!file.tokenizer_json() && !file.tokenizer_model()) return nullptr;
+  return [this, &file](GgufHeader& header) -> Status {
+    // Lists of tokens and merges, and their place in the header, which is copied once.
+    SNUG_ASSIGN(const uint64_t vocabulary, Tokenizer::PlannedBytes(file));
+    SNUG_TRY(Hold(kTextsPerVocabulary * vocabulary, Owner::kVocab, "the tokenizer's lists"));
+    const TensorInfo* embedding = file.Find("token_embd.weight");
+    return AddTokenizerKeys(file, embedding == nullptr ? 0 : embedding->rows(), *ledger_, &header);
+  };
+}
+
+Result<Reservation> FileJob::ReserveTokenizerFiles(const ModelFile& file) {
+  SNUG_ASSIGN(const uint64_t vocabulary, Tokenizer::PlannedBytes(file));
+  return ledger_->Reserve(Owner::kVocab, kTextsPerVocabulary * vocabulary, "the tokenizer's files");
 }
 
 Json FileJob::MemoryJson() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "base/ledger.h"
 #include "base/machine.h"
 #include "base/threads.h"
+#include "format/gguf_write.h"
 #include "format/model_file.h"
 
 namespace snug::cli {
@@ -26,6 +28,10 @@ class FileJob {
   static Result<FileJob> Start(const FileJobArgs& args);
   // Reserves for as long as the job lasts.
   Status Hold(uint64_t bytes, Owner owner, std::string_view what);
+  // What adds a folder's tokenizer to a header of GGUF; null for a file that has its own.
+  std::function<Status(GgufHeader&)> TokenizerOf(const ModelFile& file);
+  // For the files that a GGUF file's tokenizer becomes.
+  Result<Reservation> ReserveTokenizerFiles(const ModelFile& file);
   Ledger& ledger() { return *ledger_; }
   ThreadPool& pool() { return *pool_; }
   const Budget& budget() const { return budget_; }

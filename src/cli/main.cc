@@ -35,6 +35,7 @@ int Run(int argc, char** argv, bool json) {
   AddTokenize(app, &exit_code);
   AddEval(app, &exit_code);
   AddBench(app, &exit_code);
+  AddConvert(app, &exit_code);
   AddQuantize(app, &exit_code);
   AddCalibrate(app, &exit_code);
   AddDoctor(app, &exit_code);

@@ -38,8 +38,8 @@ constexpr uint64_t kMaxNote = 1 << 20;
 
 std::string NotePath(const Args& a) { return a.out + ".sensitivity.json"; }
 
-std::string NoteIdentity(const Args& a, const std::string& text, size_t groups) {
-  return fmt::format("{} {} {:016x} {} {}", a.in, std::filesystem::file_size(a.in),
+std::string NoteIdentity(const ModelFile& file, const std::string& text, size_t groups) {
+  return fmt::format("{} {} {:016x} {} {}", file.path(), file.file_bytes(),
                      XXH3_64bits(text.data(), text.size()), kSegmentTokens, groups);
 }
 
@@ -96,7 +96,7 @@ Result<std::vector<ProbeGroup>> Measure(const Args& a, const Budget& budget) {
                                  a.segments, a.segments * kSegmentTokens),
                      "give a longer text or fewer --segments");
   }
-  const std::string identity = NoteIdentity(a, text, groups.size());
+  const std::string identity = NoteIdentity(engine->file(), text, groups.size());
   uint32_t segment = ReadNote(a, identity, &groups);
   Progress measuring("measuring sensitivity", ProgressUnit::kTokens, a.quiet || a.json);
   const uint64_t total = uint64_t{a.segments} * (groups.size() + 1) * kSegmentTokens;
@@ -160,9 +160,9 @@ Result<Json> Quantize(const Args& a) {
   };
   std::string choices;
   for (const auto& [name, type] : chosen) choices += fmt::format("{}={} ", name, Info(type).name);
-  SNUG_ASSIGN(
-      const GgufPlan plan,
-      PlanGguf(*file, type_of, target != 0 ? kMixedFileType : FileTypeOf(recipe), weigh, nullptr));
+  SNUG_ASSIGN(const GgufPlan plan,
+              PlanGguf(*file, type_of, target != 0 ? kMixedFileType : FileTypeOf(recipe), weigh,
+                       job.TokenizerOf(*file)));
   uint64_t weights = 0, bytes = 0, resumed = 0;
   std::map<std::string, uint64_t> types;  // bytes by type
   for (const GgufTensorSpec& s : plan.specs) {
@@ -199,7 +199,7 @@ void AddQuantize(CLI::App& app, int* exit_code) {
   quantize->footer(
       "examples: snug quantize model-f16.gguf model.gguf --type q4_k_m --imatrix imatrix.gguf\n"
       "          snug quantize model-f16.gguf model.gguf --target-size 900MiB --text book.txt");
-  quantize->add_option("IN", a->in, "the model, a GGUF file")->required();
+  quantize->add_option("IN", a->in, "the model, a GGUF file or a Hugging Face folder")->required();
   quantize->add_option("OUT", a->out, "the GGUF file to write")->required();
   quantize->add_option("--type", a->type, "a mix (q4_k_m, q3_k_m, q2_k, ...) or one type for all")
       ->capture_default_str();

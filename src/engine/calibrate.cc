@@ -9,9 +9,12 @@ namespace {
 
 template <class Fn>
 void ForMatrices(const WeightLayout& layout, Fn&& fn) {
-  for (size_t p = 1; p < layout.first_head; ++p)
-    for (const PartTensor& t : layout.parts[p].tensors)
+  const auto matrices_of = [&](const Part& part) {
+    for (const PartTensor& t : part.tensors)
       if (t.packed) fn(*t.info);
+  };
+  for (size_t p = 1; p < layout.first_head; ++p) matrices_of(layout.parts[p]);
+  for (const Part& part : layout.experts) matrices_of(part);
 }
 
 uint64_t SumBytes(const WeightLayout& layout) {
@@ -47,9 +50,10 @@ Result<std::unique_ptr<Calibration>> Calibration::Create(const WeightLayout& lay
   return c;
 }
 
-void Calibration::Enter(const Part& part, const uint8_t* base) {
+void Calibration::Enter(const Part& part, const uint8_t* base, uint32_t copy) {
   part_ = &part;
   base_ = base;
+  expert_ = copy;
 }
 
 PackedMatrix Calibration::See(const PackedMatrix& w, const Activations& x) {
@@ -58,8 +62,7 @@ PackedMatrix Calibration::See(const PackedMatrix& w, const Activations& x) {
   const auto it = seen.tensor == nullptr ? sums_.end() : sums_.find(seen.tensor->info->name);
   if (it == sums_.end()) return w;
   Sums& s = it->second;
-  // An expert is a run of the tensor's rows.
-  const uint64_t slice = seen.first_row / s.slice_rows;
+  const uint64_t slice = expert_ + seen.first_row / s.slice_rows;
   assert(slice < s.slices && x.cols == s.cols);
   double* sums = s.sums + slice * s.cols;
   for (size_t r = 0; r < x.tokens; ++r) {

@@ -1,5 +1,5 @@
 // Collects an importance matrix: sums of squares of the inputs of every matrix while texts run
-// through the engine.
+// through the engine, each expert's apart.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ class Calibration final : public ProductObserver {
   // What Create reserves.
   static uint64_t Bytes(const WeightLayout& layout);
 
-  void Enter(const Part& part, const uint8_t* base) override;
+  void Enter(const Part& part, const uint8_t* base, uint32_t copy) override;
   PackedMatrix See(const PackedMatrix& w, const Activations& x) override;
   void Embedded(float*, size_t) override {}
 
@@ -39,6 +39,7 @@ class Calibration final : public ProductObserver {
   Buffer buffer_;
   const Part* part_ = nullptr;
   const uint8_t* base_ = nullptr;
+  uint32_t expert_ = 0;
 };
 
 }  // namespace snug

@@ -223,7 +223,7 @@ Status Engine::RunLayers() {
   for (uint32_t l = 0; l < layers_; ++l) {
     const size_t part = 1 + l;
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
-    if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base);
+    if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base, 0);
     const bool has_next = look_ahead && l + 1 < config().layers;
     if (has_next) {
       SNUG_ASSIGN(const uint8_t* next_base, place_->Acquire(part + 1));
@@ -254,7 +254,7 @@ Status Engine::RunHead(std::span<const uint32_t> rows) {
   for (size_t part = layout_.first_head; part < layout_.parts.size(); ++part) {
     const PartTensor& t = layout_.parts[part].tensors[0];
     SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
-    if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base);
+    if (observer_ != nullptr) observer_->Enter(layout_.parts[part], base, 0);
     blocks_->HeadBlock({base, t.info->type, t.rows, config().dim}, t.first_row);
     place_->Release(part);
     traffic_.weight_bytes += layout_.parts[part].bytes;

@@ -20,8 +20,8 @@ struct WeightProbe::Sizes {
 
 WeightProbe::Sizes WeightProbe::SizesOf(const WeightLayout& layout, int) {
   Sizes s;
-  for (size_t p = 1; p < layout.parts.size(); ++p) {
-    for (const PartTensor& t : layout.parts[p].tensors) {
+  const auto add = [&](const Part& part) {
+    for (const PartTensor& t : part.tensors) {
       if (!t.packed) continue;
       const uint64_t cols = t.info->cols();
       const DType type = FittingType(kType, cols);
@@ -29,7 +29,9 @@ WeightProbe::Sizes WeightProbe::SizesOf(const WeightLayout& layout, int) {
       s.per_thread = std::max(
           s.per_thread, Align(kPanelRows * RowBytes(type, cols)) + Align(cols * sizeof(float)));
     }
-  }
+  };
+  for (size_t p = 1; p < layout.parts.size(); ++p) add(layout.parts[p]);
+  for (const Part& part : layout.experts) add(part);
   return s;
 }
 
@@ -60,7 +62,7 @@ void WeightProbe::Choose(const std::vector<std::string>& tensors) {
   active_ = {tensors.begin(), tensors.end()};
 }
 
-void WeightProbe::Enter(const Part& part, const uint8_t* base) {
+void WeightProbe::Enter(const Part& part, const uint8_t* base, uint32_t) {
   part_ = &part;
   base_ = base;
 }

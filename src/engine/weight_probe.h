@@ -19,7 +19,7 @@ namespace snug {
 class WeightProbe final : public ProductObserver {
  public:
   static constexpr DType kType = DType::kQ3_K;  // or FittingType of it
-  static constexpr uint32_t kRows = 16;         // positions whose predictions are compared
+  static constexpr uint32_t kRows = 64;         // positions whose predictions are compared
 
   static Result<std::unique_ptr<WeightProbe>> Create(const WeightLayout& layout, uint32_t vocab,
                                                      Ledger& ledger, ThreadPool& pool);
@@ -30,7 +30,7 @@ class WeightProbe final : public ProductObserver {
   void Choose(const std::vector<std::string>& tensors);
   std::span<float> reference() { return {reference_.as<float>(), reference_.size() / 4}; }
 
-  void Enter(const Part& part, const uint8_t* base) override;
+  void Enter(const Part& part, const uint8_t* base, uint32_t copy) override;
   PackedMatrix See(const PackedMatrix& w, const Activations& x) override;
   void Embedded(float* row, size_t n) override;
 

@@ -1,15 +1,8 @@
 #include "format/gguf_convert.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include <algorithm>
-#include <cassert>
-
-#include "format/output_file.h"
 
 namespace snug {
 namespace {
@@ -30,7 +23,6 @@ bool IsReplaced(const std::string& key) {
 
 // Heads of the rows of a matrix or vector of queries or keys; 0 for others.
 uint64_t RotaryHeads(const ModelFile& file, const std::string& arch, const std::string& name) {
-  if (file.GetBool(arch + ".rope.interleaved").value_or(true)) return 0;
   const uint64_t heads = file.GetUint(arch + ".attention.head_count").value_or(0);
   for (const std::string_view end : {".attn_q.weight", ".attn_q.bias"})
     if (name.ends_with(end)) return heads;
@@ -60,6 +52,15 @@ Status SetImportance(const ModelFile& file, const TensorInfo& t, const Importanc
 
 Result<Reencoding> PlanTensor(const ModelFile& file, const std::string& arch, const TensorInfo& t,
                               GgufPlan* plan) {
+  const bool apart = !file.GetBool(arch + ".rope.interleaved").value_or(true);
+  return apart ? RotaryRows(file, arch, t, true, &plan->reshaped)
+               : Reencoding{.tensor = &t, .rows = t.rows()};
+}
+
+}  // namespace
+
+Result<Reencoding> RotaryRows(const ModelFile& file, const std::string& arch, const TensorInfo& t,
+                              bool join, std::deque<TensorInfo>* reshaped) {
   Reencoding r{.tensor = &t, .rows = t.rows()};
   const uint64_t heads = RotaryHeads(file, arch, t.name);
   if (heads == 0) return r;
@@ -68,7 +69,7 @@ Result<Reencoding> PlanTensor(const ModelFile& file, const std::string& arch, co
     TensorInfo column = t;
     std::swap(column.dims[0], column.dims[1]);
     if (column.source != nullptr) return r;
-    r.tensor = &plan->reshaped.emplace_back(std::move(column));
+    r.tensor = &reshaped->emplace_back(std::move(column));
     r.rows = t.cols();
   }
   if (r.rows % (2 * heads) != 0) {
@@ -76,21 +77,9 @@ Result<Reencoding> PlanTensor(const ModelFile& file, const std::string& arch, co
                                                  t.name, r.rows, heads));
   }
   r.half = r.rows / heads / 2;
+  r.join = join;
   return r;
 }
-
-// What the written bytes follow from.
-std::string Identity(const ModelFile& file, const std::string& header, const std::string& options) {
-  std::string id = fmt::format("{:016x} {}", XXH3_64bits(header.data(), header.size()), options);
-  for (const std::string& path : file.paths()) {
-    struct stat st {};
-    if (stat(path.c_str(), &st) != 0) continue;
-    id += fmt::format(" {}:{}:{}.{}", path, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-  }
-  return id;
-}
-
-}  // namespace
 
 uint32_t FileTypeOf(const Recipe& recipe) {
   struct Number {
@@ -128,6 +117,13 @@ Result<GgufPlan> PlanGguf(const ModelFile& file,
       r.type = IsFloat(t.type) ? DType::kF32 : t.type;
     }
     GgufTensorSpec spec{t.name, r.type, t.dims, t.n_dims};
+    // Mamba 2's norm over groups, a vector in folders.
+    const uint64_t groups = file.GetUint(arch + ".ssm.group_count").value_or(0);
+    if (t.name.ends_with(".ssm_norm.weight") && t.n_dims == 1 && groups != 0 &&
+        t.cols() % groups == 0) {
+      spec.dims = {t.cols() / groups, groups, 1, 1};
+      spec.n_dims = 2;
+    }
     plan.header.AddTensor(spec);
     plan.specs.push_back(std::move(spec));
     plan.work.push_back(r);
@@ -139,33 +135,11 @@ Status WriteGguf(const ModelFile& file, const GgufPlan& plan, const std::string&
                  const std::string& options, Ledger& ledger, ThreadPool& pool,
                  const std::function<void(const WriteProgress&)>& progress,
                  const std::atomic<bool>* cancel) {
-  const std::string header = plan.header.Finish();
-  SNUG_ASSIGN(Reencoder reencoder, Reencoder::Create(file, plan.work, ledger, pool));
-  SNUG_ASSIGN(OutputFile out, OutputFile::Create(path, Identity(file, header, options)));
-  WriteProgress p{out.position(), header.size() + plan.header.data_bytes(), out.resumed()};
-  const auto append = [&](const uint8_t* data, uint64_t bytes) -> Status {
-    SNUG_TRY(out.Append(data, bytes));
-    p.done = out.position();
-    if (progress != nullptr) progress(p);
-    return {};
-  };
-  if (out.position() < header.size()) {
-    const uint64_t have = out.position();
-    SNUG_TRY(append(reinterpret_cast<const uint8_t*>(header.data()) + have, header.size() - have));
-  }
-  constexpr uint8_t kZeros[GgufHeader::kAlignment] = {};
-  for (size_t i = 0; i < plan.work.size(); ++i) {
-    const uint64_t start = header.size() + plan.header.offset(i);
-    const uint64_t bytes = plan.specs[i].bytes();
-    const uint64_t padded =
-        (bytes + GgufHeader::kAlignment - 1) / GgufHeader::kAlignment * GgufHeader::kAlignment;
-    if (out.position() < start + bytes)
-      SNUG_TRY(reencoder.Write(plan.work[i], out.position() - start, append, cancel));
-    if (out.position() < start + padded) SNUG_TRY(append(kZeros, start + padded - out.position()));
-  }
-  for (const File& f : file.files()) SNUG_TRY(f.CheckUnchanged());
-  assert(out.position() == p.total);
-  return out.Finish();
+  std::vector<PlacedTensor> tensors;
+  for (size_t i = 0; i < plan.work.size(); ++i)
+    tensors.push_back({plan.work[i], plan.header.offset(i), plan.specs[i].bytes()});
+  return WriteTensors(file, plan.header.Finish(), tensors, plan.header.data_bytes(), path, options,
+                      ledger, pool, progress, cancel);
 }
 
 }  // namespace snug

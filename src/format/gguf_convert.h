@@ -15,6 +15,7 @@
 #include "format/model_file.h"
 #include "format/recipe.h"
 #include "format/reencode.h"
+#include "format/tensor_writer.h"
 
 namespace snug {
 
@@ -39,14 +40,17 @@ Result<GgufPlan> PlanGguf(const ModelFile& file,
                           uint32_t file_type, const Importance* importance,
                           const std::function<Status(GgufHeader&)>& add_tokenizer);
 
+// How the rows of a matrix or bias of queries or keys are written where rotary pairs are to become
+// neighbours (`join`), as in GGUF files of the Llama family, or come apart again, as in folders;
+// other tensors as they are. A bias is reshaped, and put in `reshaped`. kBadFile where rows are no
+// whole heads.
+Result<Reencoding> RotaryRows(const ModelFile& file, const std::string& arch, const TensorInfo& t,
+                              bool join, std::deque<TensorInfo>* reshaped);
+
 // llama.cpp's number for files of a recipe (general.file_type), or of mixed types.
 uint32_t FileTypeOf(const Recipe& recipe);
 inline constexpr uint32_t kMixedFileType = 1024;  // "guessed", as llama.cpp calls it
 
-struct WriteProgress {
-  uint64_t done = 0, total = 0;  // bytes of the output
-  uint64_t resumed = 0;          // of them, from an earlier run
-};
 // Writes the plan to `path`, going on where an earlier run with the same sources and `options` was
 // interrupted. `progress` and `cancel` may be null. Errors: kIo, kDoesNotFit, kCancelled.
 Status WriteGguf(const ModelFile& file, const GgufPlan& plan, const std::string& path,

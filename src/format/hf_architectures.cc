@@ -1,6 +1,7 @@
 #include "format/hf_architectures.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 
@@ -316,6 +317,7 @@ constexpr std::string_view kMixtralDefaults = R"({"rms_norm_eps": 1e-5,
 
 constexpr HfArchitecture kArchitectures[] = {
     {.model_type = "bert",
+     .class_name = "BertModel",
      .gguf = "bert",
      .tensors = {kBert},
      .keys = kBertKeys,
@@ -323,6 +325,7 @@ constexpr HfArchitecture kArchitectures[] = {
      .defaults = kBertDefaults,
      .finish = FinishBert},
     {.model_type = "falcon_mamba",
+     .class_name = "FalconMambaForCausalLM",
      .gguf = "mamba",
      .tensors = {kMamba, kMamba1},
      .keys = kMambaKeys,
@@ -330,41 +333,48 @@ constexpr HfArchitecture kArchitectures[] = {
      .defaults = kMambaDefaults,
      .finish = FinishFalconMamba},
     {.model_type = "gemma2",
+     .class_name = "Gemma2ForCausalLM",
      .gguf = "gemma2",
      .tensors = {kGemma, kGatedMlp},
      .fixed = kGemmaFixed,
      .defaults = kGemma2Defaults,
      .finish = FinishGemma},
     {.model_type = "gemma3",
+     .class_name = "Gemma3ForConditionalGeneration",
      .gguf = "gemma3",
      .tensors = {kGemma, kGatedMlp},
      .fixed = kGemmaFixed,
      .defaults = kGemma3Defaults,
      .finish = FinishGemma},
     {.model_type = "gemma3_text",
+     .class_name = "Gemma3ForCausalLM",
      .gguf = "gemma3",
      .tensors = {kGemma, kGatedMlp},
      .fixed = kGemmaFixed,
      .defaults = kGemma3Defaults,
      .finish = FinishGemma},
     {.model_type = "gpt_oss",
+     .class_name = "GptOssForCausalLM",
      .gguf = "gpt-oss",
      .tensors = {kEnds, kGptOss},
      .keys = kGptOssKeys,
      .fixed = kGptOssFixed},
     {.model_type = "granite",
+     .class_name = "GraniteForCausalLM",
      .gguf = "granite",
      .tensors = {kEnds, kAttention, kGatedMlp},
      .keys = kGraniteKeys,
      .fixed = kSilu,
      .interleaved = true},
     {.model_type = "llama",
+     .class_name = "LlamaForCausalLM",
      .gguf = "llama",
      .tensors = {kEnds, kAttention, kGatedMlp},
      .fixed = kSilu,
      .defaults = kLlamaDefaults,
      .interleaved = true},
     {.model_type = "mamba",
+     .class_name = "MambaForCausalLM",
      .gguf = "mamba",
      .tensors = {kMamba, kMamba1},
      .keys = kMambaKeys,
@@ -372,6 +382,7 @@ constexpr HfArchitecture kArchitectures[] = {
      .defaults = kMambaDefaults,
      .finish = FinishMamba},
     {.model_type = "mamba2",
+     .class_name = "Mamba2ForCausalLM",
      .gguf = "mamba2",
      .tensors = {kMamba, kMamba2},
      .keys = kMamba2Keys,
@@ -379,12 +390,14 @@ constexpr HfArchitecture kArchitectures[] = {
      .defaults = kMamba2Defaults,
      .finish = FinishMamba2},
     {.model_type = "mistral",
+     .class_name = "MistralForCausalLM",
      .gguf = "llama",
      .tensors = {kEnds, kAttention, kGatedMlp},
      .fixed = kSilu,
      .defaults = kMistralDefaults,
      .interleaved = true},
     {.model_type = "mixtral",
+     .class_name = "MixtralForCausalLM",
      .gguf = "llama",
      .tensors = {kEnds, kAttention, kMixtral},
      .keys = kMixtralKeys,
@@ -392,24 +405,33 @@ constexpr HfArchitecture kArchitectures[] = {
      .defaults = kMixtralDefaults,
      .interleaved = true},
     {.model_type = "olmo2",
+     .class_name = "Olmo2ForCausalLM",
      .gguf = "olmo2",
      .tensors = {kEnds, kOlmo2Norms, kGatedMlp},
      .fixed = kSilu},
     {.model_type = "olmoe",
+     .class_name = "OlmoeForCausalLM",
      .gguf = "olmoe",
      .tensors = {kEnds, kAttention, kExperts},
      .keys = kExpertKeys,
      .fixed = kOlmoeFixed},
-    {.model_type = "phi3", .gguf = "phi3", .tensors = {kEnds, kPhi3}, .fixed = kSilu},
+    {.model_type = "phi3",
+     .class_name = "Phi3ForCausalLM",
+     .gguf = "phi3",
+     .tensors = {kEnds, kPhi3},
+     .fixed = kSilu},
     {.model_type = "qwen2",
+     .class_name = "Qwen2ForCausalLM",
      .gguf = "qwen2",
      .tensors = {kEnds, kAttention, kGatedMlp},
      .fixed = kSilu},
     {.model_type = "qwen3",
+     .class_name = "Qwen3ForCausalLM",
      .gguf = "qwen3",
      .tensors = {kEnds, kAttention, kGatedMlp},
      .fixed = kSilu},
     {.model_type = "qwen3_moe",
+     .class_name = "Qwen3MoeForCausalLM",
      .gguf = "qwen3moe",
      .tensors = {kEnds, kAttention, kExperts},
      .keys = kExpertKeys,
@@ -422,6 +444,7 @@ constexpr HfArchitecture kArchitectures[] = {
      .defaults = kQwen3NextDefaults,
      .finish = FinishQwen3Next},
     {.model_type = "smollm3",
+     .class_name = "SmolLM3ForCausalLM",
      .gguf = "smollm3",
      .tensors = {kEnds, kAttention, kGatedMlp},
      .fixed = kSilu,
@@ -439,6 +462,23 @@ const HfArchitecture* FindHfArchitecture(std::string_view model_type) {
 }
 
 std::span<const HfKey> HfSharedKeys() { return kShared; }
+
+HfPattern MakeHfPattern(std::string_view name) {
+  HfPattern p;
+  for (size_t at = 0; at <= name.size();) {
+    const size_t end = std::min(name.find('.', at), name.size());
+    const std::string_view part = name.substr(at, end - at);
+    uint64_t number = 0;
+    const auto [last, error] = std::from_chars(part.data(), part.data() + part.size(), number);
+    const bool is_number =
+        !part.empty() && error == std::errc() && last == part.data() + part.size();
+    if (is_number) p.numbers.push_back(number);
+    p.text += is_number ? "#" : std::string(part);
+    if (end < name.size()) p.text += '.';
+    at = end + 1;
+  }
+  return p;
+}
 
 bool HfIgnores(std::string_view tensor) {
   constexpr std::string_view kParts[] = {"vision_tower.", "multi_modal_projector.", "visual."};

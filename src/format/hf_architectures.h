@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -58,6 +59,7 @@ struct HfTensor {
 
 struct HfArchitecture {
   std::string_view model_type;  // in config.json
+  std::string_view class_name;  // of transformers, in its "architectures"
   std::string_view gguf;        // general.architecture
   std::array<std::span<const HfTensor>, 3> tensors;
   std::span<const HfKey> keys = {};  // beside those that all share
@@ -75,6 +77,12 @@ std::span<const HfArchitecture> HfArchitectures();
 const HfArchitecture* FindHfArchitecture(std::string_view model_type);
 // Keys that every architecture's config.json may have.
 std::span<const HfKey> HfSharedKeys();
+// A tensor's name with its numbers replaced by '#', and the numbers.
+struct HfPattern {
+  std::string text;
+  std::vector<uint64_t> numbers;
+};
+HfPattern MakeHfPattern(std::string_view name);
 // Whether a tensor is none of the language model's: vision, buffers that files of old versions
 // hold, heads for several tokens.
 bool HfIgnores(std::string_view tensor);

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -30,29 +29,6 @@ Result<DType> StoredTypeOf(const HfFolder& folder, const std::string& file,
                     "supported are F32, F16 and BF16");
 }
 
-// A name with its numbers replaced by '#', and the numbers.
-struct Pattern {
-  std::string text;
-  std::vector<uint64_t> numbers;
-};
-
-Pattern MakePattern(std::string_view name) {
-  Pattern p;
-  for (size_t at = 0; at <= name.size();) {
-    const size_t end = std::min(name.find('.', at), name.size());
-    const std::string_view part = name.substr(at, end - at);
-    uint64_t number = 0;
-    const auto [last, error] = std::from_chars(part.data(), part.data() + part.size(), number);
-    const bool is_number =
-        !part.empty() && error == std::errc() && last == part.data() + part.size();
-    if (is_number) p.numbers.push_back(number);
-    p.text += is_number ? "#" : std::string(part);
-    if (end < name.size()) p.text += '.';
-    at = end + 1;
-  }
-  return p;
-}
-
 // Adds the tensors of all files under GGUF's names.
 class Tensors {
  public:
@@ -67,7 +43,7 @@ class Tensors {
     for (const auto& [from, to] : kPrefixes)
       if (name.starts_with(from)) name.replace(0, from.size(), to);
     if (HfIgnores(name)) return {};
-    const Pattern pattern = MakePattern(name);
+    const HfPattern pattern = MakeHfPattern(name);
     bool known = false;
     for (const auto& table : architecture_.tensors) {
       for (const HfTensor& rule : table) {

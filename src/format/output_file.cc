@@ -44,10 +44,12 @@ uint64_t GoodBytes(const std::string& path, const std::string& identity) {
 
 }  // namespace
 
-Result<OutputFile> OutputFile::Create(const std::string& path, const std::string& identity) {
+Result<OutputFile> OutputFile::Create(const std::string& path, const std::string& identity,
+                                      uint64_t checkpoint) {
   OutputFile f;
   f.path_ = path;
   f.identity_ = identity;
+  f.checkpoint_ = checkpoint;
   f.resumed_ = f.position_ = f.noted_ = GoodBytes(path, identity);
   f.fd_ = open(PartOf(path).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   if (f.fd_ < 0) return SystemError(PartOf(path), "create");
@@ -63,10 +65,13 @@ OutputFile::OutputFile(OutputFile&& o) noexcept
       fd_(std::exchange(o.fd_, -1)),
       resumed_(o.resumed_),
       position_(o.position_),
-      noted_(o.noted_) {}
+      noted_(o.noted_),
+      checkpoint_(o.checkpoint_) {}
 
 OutputFile::~OutputFile() {
-  if (fd_ >= 0) close(fd_);
+  if (fd_ < 0) return;
+  if (position_ > noted_) (void)Checkpoint();  // else the next run begins at the note before
+  close(fd_);
 }
 
 Status OutputFile::Append(const void* data, uint64_t bytes) {
@@ -78,7 +83,7 @@ Status OutputFile::Append(const void* data, uint64_t bytes) {
     done += static_cast<uint64_t>(n);
   }
   position_ += bytes;
-  return position_ - noted_ < kCheckpoint ? Status() : Checkpoint();
+  return position_ - noted_ < checkpoint_ ? Status() : Checkpoint();
 }
 
 Status OutputFile::Checkpoint() {

@@ -174,7 +174,10 @@ void Blocks::RunExperts(std::span<ExpertRun> runs) {
   std::array<size_t, kMaxProducts> first_task{};
   size_t tasks = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
-    runs[i].x.Seal(b.rows + runs[i].first * dim, dim, runs[i].rows, dim);
+    ExpertRun& run = runs[i];
+    run.x.Seal(b.rows + run.first * dim, dim, run.rows, dim);
+    run.w[Role::kGate] = Seen(run.w[Role::kGate], run.x);
+    run.w[Role::kUp] = Seen(run.w[Role::kUp], run.x);
     first_task[i] = tasks;
     tasks += GateTasks(runs[i].w);
   }
@@ -222,11 +225,12 @@ void Blocks::RoutedFfn(uint32_t layer, const LayerWeights& w) {
   ExpectNext(layer);
   SharedFfn(w);
   const size_t batch = BatchRows(layout_);
+  const size_t most = observer_ == nullptr ? kMaxProducts : 1;  // it sees one part at a time
   for (size_t i = 0; i < present_;) {
     std::array<ExpertRun, kMaxProducts> runs;
     size_t n = 0, rows = 0;
     // More experts join while there is room for their members and nothing to wait for.
-    for (; i < present_ && n < runs.size(); ++i) {
+    for (; i < present_ && n < most; ++i) {
       const uint32_t e = b.present[i], members = b.first[e + 1] - b.first[e];
       if (n > 0 && (rows + members > batch || !expert_place_->Ready(layer, e))) break;
       auto base = expert_place_->Acquire(layer, e);
@@ -238,6 +242,7 @@ void Blocks::RoutedFfn(uint32_t layer, const LayerWeights& w) {
       runs[n].expert = e;
       runs[n].rows = members;
       runs[n].w = ViewPart(expert_parts_[layer], *base);
+      if (observer_ != nullptr) observer_->Enter(expert_parts_[layer], *base, e);
       rows += members;
       ++n;
       expert_bytes_ += expert_parts_[layer].bytes;

@@ -14,8 +14,9 @@ namespace snug {
 class ProductObserver {
  public:
   virtual ~ProductObserver() = default;
-  // The products that follow read weights of this part, which is at `base`.
-  virtual void Enter(const Part& part, const uint8_t* base) = 0;
+  // The products that follow read weights of this part, which is at `base`; where it is of experts,
+  // those of the expert `copy`.
+  virtual void Enter(const Part& part, const uint8_t* base, uint32_t copy) = 0;
   // A product of w with these rows is about to run: the matrix to run it with, of the same shape
   // and valid until the next call for another part; w itself as a rule.
   virtual PackedMatrix See(const PackedMatrix& w, const Activations& x) = 0;
@@ -27,7 +28,7 @@ class ProductObserver {
 // null where it is none.
 struct SeenTensor {
   const PartTensor* tensor = nullptr;
-  uint64_t first_row = 0;  // of the whole tensor
+  uint64_t first_row = 0;  // of the whole tensor, or of one expert's
 };
 SeenTensor FindTensor(const Part& part, const uint8_t* base, const PackedMatrix& w);
 

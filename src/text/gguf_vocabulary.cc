@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "text/byte_alphabet.h"
+#include "text/special_ids.h"
 
 namespace snug {
 namespace {
@@ -161,6 +162,7 @@ Status GgufVocabulary::ReadSpecial(const Vocabulary& v, TokenizerSpec* spec) con
   SNUG_TRY(ReadId(v, "tokenizer.ggml.eom_token_id", &eom));
   SNUG_TRY(ReadId(v, "tokenizer.ggml.seperator_token_id", &separator));  // the format's spelling
   SNUG_TRY(ReadId(v, "tokenizer.ggml.cls_token_id", &first));
+  SNUG_TRY(ReadEnds(file_, v, &spec->ends));
   for (const Token id : {eot, eom})
     if (id >= 0) spec->ends.push_back(id);
   const bool word_piece = kind_ == Kind::kWordPiece;

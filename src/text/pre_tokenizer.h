@@ -138,6 +138,10 @@ struct NamedPreTokenizer {
 std::optional<NamedPreTokenizer> FindPreTokenizer(std::string_view name);
 // Every known name, for messages.
 std::string PreTokenizerNames();
+// The name under which GGUF files have these steps, the commonest of several; nullopt without one.
+std::optional<std::string> PreTokenizerName(const std::vector<CutStep>& steps, bool whole_words);
+// The expression of a cut as tokenizer.json spells it; nullopt where it has none.
+std::optional<std::string> ExpressionOf(Cut cut);
 // The cut that an expression of tokenizer.json means; nullopt for one that is not known.
 std::optional<Cut> FindExpression(std::string_view regex);
 std::string DeepSeekWordExpression();  // of kDeepSeekWord

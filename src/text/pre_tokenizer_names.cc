@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iterator>
 
 #include "text/pre_tokenizer.h"
@@ -185,6 +186,36 @@ std::optional<NamedPreTokenizer> FindPreTokenizer(std::string_view name) {
     found.add_bos = (known.flags & kAddBos) != 0;
     return found;
   }
+  return std::nullopt;
+}
+
+std::optional<std::string> PreTokenizerName(const std::vector<CutStep>& steps, bool whole_words) {
+  constexpr std::string_view kCommon[] = {"gpt-2",     "llama-bpe", "qwen2",
+                                          "smaug-bpe", "starcoder", "gpt-4o"};
+  const auto same = [&](const Name& known) {
+    if (((known.flags & kWholeWords) != 0) != whole_words || known.n != steps.size()) return false;
+    for (uint8_t i = 0; i < known.n; ++i) {
+      // Where every character is matched, removing what lies between matches is keeping all.
+      const bool all = steps[i].keep == Keep::kRemoved && steps[i].invert;
+      const bool plain = steps[i].keep == Keep::kIsolated && !steps[i].invert;
+      if (steps[i].cut != known.cuts[i] || !(all || plain)) return false;
+    }
+    return true;
+  };
+  std::optional<std::string> found;
+  for (const Name& known : kNames) {
+    if (!same(known)) continue;
+    const bool common =
+        std::find(std::begin(kCommon), std::end(kCommon), known.name) != std::end(kCommon);
+    if (!found || common) found = std::string(known.name);
+  }
+  return found;
+}
+
+std::optional<std::string> ExpressionOf(Cut cut) {
+  for (const Expression& known : kExpressions)
+    if (known.cut == cut) return std::string(known.text);
+  if (cut == Cut::kDeepSeekWord) return DeepSeekWordExpression();
   return std::nullopt;
 }
 

@@ -23,16 +23,20 @@ Status ReadSpecialIds(const ModelFile& metadata, const Vocabulary& v, TokenizerS
   };
   flag("tokenizer.ggml.add_bos_token", spec->bos, template_bos, &spec->before, true);
   flag("tokenizer.ggml.add_eos_token", spec->eos, template_eos, &spec->after, false);
+  return ReadEnds(metadata, v, &spec->ends);
+}
+
+Status ReadEnds(const ModelFile& metadata, const Vocabulary& v, std::vector<Token>* tokens) {
   constexpr char kEnds[] = "tokenizer.ggml.eog_token_ids";
   const GgufArray* ends = metadata.GetArray(kEnds);
   if (ends == nullptr || ends->count == 0 || ends->count > 4096 ||
       ends->element == GgufType::kString || ends->element == GgufType::kArray)
     return {};
-  spec->ends.resize(ends->count);
-  SNUG_TRY(metadata.ReadArray(kEnds, spec->ends.data()));
-  spec->ends.erase(std::remove_if(spec->ends.begin(), spec->ends.end(),
-                                  [&](Token id) { return !v.Contains(id); }),
-                   spec->ends.end());
+  tokens->resize(ends->count);
+  SNUG_TRY(metadata.ReadArray(kEnds, tokens->data()));
+  tokens->erase(
+      std::remove_if(tokens->begin(), tokens->end(), [&](Token id) { return !v.Contains(id); }),
+      tokens->end());
   return {};
 }
 

@@ -258,6 +258,11 @@ bool Vocabulary::AddMerge(uint64_t rank, std::string_view left, std::string_view
   return true;
 }
 
+float Vocabulary::PriorityScore(Token id) const {
+  const uint32_t p = priorities_[id];
+  return 0.0f - std::bit_cast<float>((p >> 31) != 0 ? p ^ 0x80000000u : ~p);
+}
+
 bool Vocabulary::IsWhole(uint32_t entry) const {
   const auto kind = static_cast<TokenType>(types_[entry] & kTypeMask);
   return kind == TokenType::kControl || kind == TokenType::kUserDefined ||

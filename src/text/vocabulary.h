@@ -91,6 +91,15 @@ class Vocabulary {
   uint32_t priority(Token id) const { return priorities_[id]; }
   double score(Token id) const { return scores_[id]; }
 
+  // priorities: the score that gave the priority, -0 as 0.
+  float PriorityScore(Token id) const;
+  // Merges by rank: their two sides, and what they become. Sides of one that takes no part are -1.
+  struct Pair {
+    Token left, right, result;
+  };
+  uint32_t merges() const { return n_merges_; }
+  const Pair& merge(uint32_t rank) const { return merges_[rank]; }
+
   // The first token with this text, or -1. Empty tokens are never found.
   Token Find(std::string_view text) const;
   Token Find(std::string_view text, uint64_t hash) const;
@@ -137,9 +146,6 @@ class Vocabulary {
   static constexpr uint8_t kTypeMask = 7, kLstrip = 8, kRstrip = 16, kSingleWord = 32,
                            kNormalized = 64, kAliased = 128;
   struct Layout;
-  struct Pair {
-    Token left, right, result;
-  };
   static Result<Layout> Plan(const VocabularyShape& shape);
   bool PutText(uint32_t entry, std::string_view text);
   bool IsWhole(uint32_t entry) const;

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "engine_testing.h"
 #include "format/tensor_rows.h"
@@ -73,6 +75,45 @@ TEST(Calibrate, SumsAreOfTheInputs) {
   const Importance importance = ImportanceOf(m);
   EXPECT_NEAR(importance.find("blk.0.attn_q.weight")->second[3], expected[3] / 50,
               1e-4 * expected[3]);
+}
+
+// Each expert has its own sums, of the rows that its router sent there: all together those of the
+// router, once for every choice.
+TEST(Calibrate, ExpertsHaveTheirOwnSums) {
+  EngineOptions options = Options(testing::SourcePath("tests/data/models/gpt-oss.gguf"));
+  const auto whole = OpenOrFail(options);
+  options.experts.slots = 1;
+  const auto cached = OpenOrFail(options);
+  ASSERT_TRUE(whole != nullptr && cached != nullptr);
+  const RouterConfig& router = whole->config().router;
+  const std::vector<Token> tokens = SomeTokens(40, whole->config().vocab);
+  Run(*whole, tokens, 32);
+  Run(*cached, tokens, 7);
+  const Imatrix m = whole->calibration()->Sum(1, 40, {});
+  const Imatrix other = cached->calibration()->Sum(1, 40, {});
+  for (uint32_t l = 0; l < whole->config().layers; ++l) {
+    const std::string layer = "blk." + std::to_string(l) + ".";
+    const ImatrixEntry& gate = m.entries.at(layer + "ffn_gate_exps.weight");
+    const ImatrixEntry& down = m.entries.at(layer + "ffn_down_exps.weight");
+    const ImatrixEntry& inputs = m.entries.at(layer + "ffn_gate_inp.weight");
+    ASSERT_EQ(gate.counts.size(), router.experts);
+    EXPECT_EQ(std::accumulate(gate.counts.begin(), gate.counts.end(), 0.0f), 40 * router.used);
+    EXPECT_EQ(gate.counts, down.counts);
+    EXPECT_EQ(gate.sums, m.entries.at(layer + "ffn_up_exps.weight").sums);
+    const size_t cols = inputs.sums.size();
+    for (size_t c = 0; c < cols; ++c) {
+      double sum = 0;
+      for (size_t e = 0; e < router.experts; ++e) sum += gate.sums[e * cols + c];
+      const double expected = double{inputs.sums[c]} * router.used;
+      EXPECT_NEAR(sum, expected, 1e-4 * expected) << layer << c;
+    }
+    for (size_t e = 0; e < router.experts; ++e) {
+      const auto begin = gate.sums.begin() + static_cast<ptrdiff_t>(e * cols);
+      EXPECT_EQ(gate.counts[e] != 0, std::any_of(begin, begin + static_cast<ptrdiff_t>(cols),
+                                                 [](float v) { return v != 0; }));
+    }
+    EXPECT_EQ(other.entries.at(layer + "ffn_down_exps.weight").counts, down.counts);
+  }
 }
 
 TEST(Calibrate, NeitherPlaceNorChunksMatter) {

@@ -109,18 +109,25 @@ TEST(Quantize, ImportantColumnsGetTheSmallerErrors) {
   EXPECT_EQ(Through(DType::kQ4_K, x, zeros.data()), Through(DType::kQ4_K, x));
 }
 
+// MXFP4's scales are powers of two and its codes 1, 1.5, 2 and so on times them: what lies between
+// 1 and 1.5 is off by up to a fifth. Elsewhere scales are fitted, and some are whole multiples of a
+// super-block's.
+double LargestError(DType type) { return type == DType::kMXFP4 ? 0.2001 : 0.13; }
+
 TEST(Quantize, ConstantsAndExtremesSurvive) {
   for (const DType type : Types()) {
+    const double bound = LargestError(type);
     const std::vector<float> zeros(512);
     EXPECT_EQ(Through(type, zeros), zeros) << Info(type).name;
     for (const float v : {1.0f, -1.0f, 1e-3f, -300.0f}) {
       const std::vector<float> y = Through(type, std::vector<float>(512, v));
-      for (const float got : y) ASSERT_NEAR(got, v, 0.13 * std::abs(v)) << Info(type).name;
+      for (const float got : y) ASSERT_NEAR(got, v, bound * std::abs(v)) << Info(type).name;
     }
     // One large weight among small ones.
     std::vector<float> x = Normal(512, 5);
     x[100] = 5;
-    EXPECT_NEAR(Through(type, x)[100], 5, 0.4) << Info(type).name;
+    EXPECT_NEAR(Through(type, x)[100], 5, 5 * (type == DType::kMXFP4 ? bound : 0.08))
+        << Info(type).name;
     for (const float v : {INFINITY, -INFINITY, NAN, 3e38f, 1e-42f, 1e30f}) {
       x[77] = v;
       Through(type, x);  // any codes, but no fault
