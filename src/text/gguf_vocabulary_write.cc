@@ -71,8 +71,8 @@ class Writer {
         prefix = true;
       } else if (s.kind == NormalStep::Kind::kReplace && s.from == " " && s.to == kSpaceMark) {
         marked = true;
-      } else if (s.kind == NormalStep::Kind::kWords && s.to == kSpaceMark && !s.suffix &&
-                 !s.merge) {
+      } else if ((s.kind == NormalStep::Kind::kWords || s.kind == NormalStep::Kind::kSpaces) &&
+                 s.to == kSpaceMark && !s.suffix && !s.merge) {
         prefix = s.prefix;
         marked = true;
       } else {
@@ -104,7 +104,12 @@ class Writer {
     }
     header_.AddString("tokenizer.ggml.model", "llama");
     header_.AddString("tokenizer.ggml.pre", "default");
-    AddTokens([&](Token id) { return std::string(v_.text(id)); });
+    AddTokens([&](Token id) {
+      std::string text;
+      const bool found = v_.type(id) == TokenType::kUserDefined;
+      ReplaceAll(v_.text(id), kSpaceMark, found ? " " : kSpaceMark, &text);
+      return text;
+    });
     header_.AddFloats("tokenizer.ggml.scores", scores);
     header_.AddBool("tokenizer.ggml.add_space_prefix", *prefix);
     AddId("tokenizer.ggml.unknown_token_id", spec_.bpe.unknown);

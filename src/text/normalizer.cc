@@ -7,6 +7,14 @@
 #include "text/vocabulary.h"
 
 namespace snug {
+
+void ReplaceAll(std::string_view text, std::string_view from, std::string_view to,
+                std::string* out) {
+  for (size_t at; (at = text.find(from)) != text.npos; text.remove_prefix(at + from.size()))
+    out->append(text.substr(0, at)).append(to);
+  out->append(text);
+}
+
 namespace {
 
 using Kind = NormalStep::Kind;
@@ -29,13 +37,6 @@ void AppendLower(uint32_t c, std::string_view bytes, std::string* out) {
   } else {
     out->append(bytes);
   }
-}
-
-void ReplaceAll(std::string_view text, std::string_view from, std::string_view to,
-                std::string* out) {
-  for (size_t at; (at = text.find(from)) != text.npos; text.remove_prefix(at + from.size()))
-    out->append(text.substr(0, at)).append(to);
-  out->append(text);
 }
 
 void ReplaceRuns(std::string_view text, size_t least, bool any_white, std::string_view to,

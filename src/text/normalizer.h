@@ -50,6 +50,10 @@ struct NormalStep {
   }
 };
 
+// Appends `text` to out, with every `from` (not empty) in it as `to`.
+void ReplaceAll(std::string_view text, std::string_view from, std::string_view to,
+                std::string* out);
+
 // Bytes that normalization may make of `bytes`: far more than any published tokenizer's, so that
 // the steps of a hostile one cannot double a text again and again.
 constexpr uint64_t NormalizedRoom(uint64_t bytes) { return 64 * bytes + 4096; }

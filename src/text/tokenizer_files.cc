@@ -11,7 +11,7 @@
 namespace snug {
 namespace {
 
-constexpr char kTemplate[] = "tokenizer.chat_template";
+constexpr char kTemplate[] = "tokenizer.chat_template", kSpaceMark[] = "\u2581";
 
 std::string Quoted(std::string_view text) { return DumpJson(Json(std::string(text))); }
 
@@ -146,9 +146,15 @@ std::string SentencePieceModel(const Vocabulary& v, const TokenizerSpec& spec) {
   Message model;
   for (Token id = 0; v.Contains(id); ++id) {
     Message piece;
-    piece.Text(1, v.text(id));
+    // GGUF has the texts that are found before others with spaces, as a text has them.
+    std::string text;
+    const bool found = v.type(id) == TokenType::kUserDefined;
+    ReplaceAll(v.text(id), found ? " " : kSpaceMark, kSpaceMark, &text);
+    piece.Text(1, text);
     piece.Float(2, v.PriorityScore(id));
-    if (v.type(id) != TokenType::kNormal) piece.Number(3, static_cast<int64_t>(v.type(id)));
+    // Some GGUF files have the unknown token as a control token.
+    const TokenType type = id == spec.bpe.unknown ? TokenType::kUnknown : v.type(id);
+    if (type != TokenType::kNormal) piece.Number(3, static_cast<int64_t>(type));
     model.Text(1, piece.bytes());
   }
   Message trainer;

@@ -87,8 +87,8 @@ TEST(Calibrate, ExpertsHaveTheirOwnSums) {
   ASSERT_TRUE(whole != nullptr && cached != nullptr);
   const RouterConfig& router = whole->config().router;
   const std::vector<Token> tokens = SomeTokens(40, whole->config().vocab);
-  Run(*whole, tokens, 32);
-  Run(*cached, tokens, 7);
+  RunAll(*whole, tokens, 32);
+  RunAll(*cached, tokens, 7);
   const Imatrix m = whole->calibration()->Sum(1, 40, {});
   const Imatrix other = cached->calibration()->Sum(1, 40, {});
   for (uint32_t l = 0; l < whole->config().layers; ++l) {

@@ -92,7 +92,7 @@ TEST_F(HostileTokenizers, PreTokenizersThatLengthenAreFew) {
     EXPECT_THAT(Refusal(steps(1, {{"type", "Metaspace"}, {"replacement", replacement}})),
                 HasSubstr("not one character"));
   EXPECT_THAT(Refusal(steps(1, Split("String", std::string(257, 'a')))), HasSubstr("257 bytes"));
-  const std::string text(1 << 20, 'a');
+  const std::string text(1 << 18, 'a');
   EXPECT_EQ(Tokens(steps(32, Split("String", std::string(255, 'a') + "b")), text), text.size());
 }
 
@@ -127,7 +127,7 @@ TEST_F(HostileTokenizers, DecodersAndTemplatesAreShort) {
 }
 
 TEST_F(HostileTokenizers, LongTokensDoNotSlowEveryByte) {
-  const std::string letters(60000, 'a'), text(1 << 20, 'a');
+  const std::string letters(60000, 'a'), text(1 << 17, 'a');
   Json unigram = {{"model", {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", Json::array()}}}};
   for (const std::string& token : {std::string("?"), std::string("a"), letters})
     unigram["model"]["vocab"].push_back(Json::array({token, -1}));
@@ -146,7 +146,7 @@ TEST_F(HostileTokenizers, AddedTokensThatAlmostMatch) {
   for (size_t n = 1; n < 255; ++n)
     file["added_tokens"].push_back(
         {{"id", 3 + n}, {"content", std::string(n, 'a') + "!"}, {"special", true}});
-  const std::string text(1 << 20, 'a');
+  const std::string text(1 << 18, 'a');
   EXPECT_EQ(Tokens(file, text), text.size());
   EXPECT_EQ(Tokens(file, "aaa!aa!b"), 3u);
 }
