@@ -35,6 +35,11 @@ std::vector<std::string> Sources(const Args& a, const std::string& text) {
 }
 
 Result<Json> Calibrate(Args& a) {
+  if (a.engine.ContextOrigin() == "default") {
+    SNUG_ASSIGN(const auto file, ModelFile::Open(a.engine.model));
+    SNUG_ASSIGN(const auto model, Model::Open(*file));
+    a.engine.context = std::min(a.engine.context, model->config().trained_context);
+  }
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_ASSIGN(const std::string text,
               ReadText(a.text, std::min(kMaxText, options.budget.bytes / kTextShare)));

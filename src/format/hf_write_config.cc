@@ -215,6 +215,7 @@ Result<Json> MakeHfConfig(const ModelFile& file, const HfArchitecture& a, DType 
   if (file.Find("blk.0.ffn_up.bias") != nullptr) c["mlp_bias"] = true;
   SNUG_TRY(AddRope(file, arch, &c));
   if (std::find(windowed.begin(), windowed.end(), true) != windowed.end()) {
+    c.erase("use_sliding_window");
     c["sliding_window"] = file.GetUint(arch + ".attention.sliding_window").value_or(0);
     c["layer_types"] = Json::array();
     for (const bool w : windowed)

@@ -15,8 +15,8 @@ std::string Gemma() { return testing::ModelPath(testing::kGemma); }
 std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
 
 TEST(Cli, EveryVerbHasHelp) {
-  for (const char* verb :
-       {"run", "chat", "embed", "plan", "inspect", "template", "tokenize", "eval", "bench", "doctor", "repro"}) {
+  for (const char* verb : {"run", "chat", "embed", "plan", "inspect", "template", "tokenize",
+                           "eval", "bench", "doctor", "repro"}) {
     const Outcome o = Snug(std::vector<std::string>{verb, "--help"});
     EXPECT_EQ(o.code, 0) << verb;
     EXPECT_FALSE(o.out.empty()) << verb;
@@ -73,9 +73,9 @@ TEST(Cli, RecurrentModelsPlanRunAndBench) {
     EXPECT_GE(plan["owners"]["context"]["kv"].get<uint64_t>(), 4 * state);
     const Outcome text = Snug({"plan", model, "-c", "128", "--memory", "128MiB"});
     EXPECT_NE(text.out.find("a sequence's state takes"), std::string::npos) << text.out;
-    const Outcome run = Snug({"run", model, "-c", "128", "-n", "12", "--temp", "0", "--memory",
-                              "128MiB", "--ignore-eos", "--snapshots", "2", "--json", "-p",
-                              "@B@B@B"});
+    const Outcome run =
+        Snug({"run", model, "-c", "128", "-n", "12", "--temp", "0", "--memory", "128MiB",
+              "--ignore-eos", "--snapshots", "2", "--json", "-p", "@B@B@B"});
     ASSERT_EQ(run.code, 0) << run.out << run.err;
     const Json j = run.json();
     EXPECT_EQ(j["tokens"].size(), 12u);

@@ -81,6 +81,11 @@ TEST_P(RoundTrip, GivesTheSameModel) {
     EXPECT_NE(unmade.error("message").find("gpt-oss"), std::string::npos);
     return;
   }
+  if (arch == "llama3-rope") {  // a tensor of divisors, of which config.json has the recipe
+    EXPECT_EQ(unmade.code, 3);
+    EXPECT_NE(unmade.error("message").find("rope_freqs"), std::string::npos);
+    return;
+  }
   ASSERT_EQ(unmade.code, 0) << unmade.out << unmade.err;
   ExpectSame(original, See(back, *tokens), "folder");
   // The same tensors under the same names as at first.
