@@ -437,6 +437,7 @@ constexpr HfArchitecture kArchitectures[] = {
      .keys = kExpertKeys,
      .fixed = kQwenMoeFixed},
     {.model_type = "qwen3_next",
+     .class_name = "Qwen3NextForCausalLM",
      .gguf = "qwen3next",
      .tensors = {kQwen3Next, kGatedDelta, kExperts},
      .keys = kQwen3NextKeys,

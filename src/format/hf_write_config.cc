@@ -33,49 +33,37 @@ Result<std::vector<float>> Values(const ModelFile& file, const TensorInfo& t) {
 }
 
 // Llama 3's scaling from its divisors. They show the factor, and of the ramp between unscaled and
-// scaled frequencies the slope and the start over wave lengths, which for an original context leave
-// one low_freq_factor and one high_freq_factor.
-Result<Json> Llama3Scaling(const ModelFile& file, const std::vector<float>& divisors, double base,
-                           double context) {
+// scaled frequencies where it lies, which with the two factors of all published models gives the
+// original context.
+Result<Json> Llama3Scaling(const ModelFile& file, const std::vector<float>& divisors, double base) {
+  constexpr double kLow = 1, kHigh = 4, kContext = 8192;
   const auto n = static_cast<double>(2 * divisors.size());
   const double factor = *std::max_element(divisors.begin(), divisors.end());
   const auto wave = [&](size_t i) {
     return 2 * M_PI * std::pow(base, 2 * static_cast<double>(i) / n);
   };
-  // Within the ramp: smooth = context / wave * slope - start; by least squares.
-  double count = 0, sx = 0, sy = 0, sxx = 0, sxy = 0;
-  for (size_t i = 0; i < divisors.size() && factor > 1; ++i) {
-    const double d = divisors[i];
-    if (d < 1 + 1e-5 || d > factor * (1 - 1e-5)) continue;
-    const double x = context / wave(i), y = (1 / d - 1 / factor) / (1 - 1 / factor);
-    count += 1, sx += x, sy += y, sxx += x * x, sxy += x * y;
-  }
-  double low = 1, high = 4;  // as published, where the ramp shows nothing
-  const double det = count * sxx - sx * sx;
-  if (count >= 2 && det > 0) {
-    const double slope = (count * sxy - sx * sy) / det, start = (slope * sx - sy) / count;
-    low = start / slope;
-    high = low + 1 / slope;
-  }
-  // Real ones are round.
-  for (double* v : {&low, &high})
-    if (std::abs(*v - std::round(*v * 64) / 64) < 1e-3) *v = std::round(*v * 64) / 64;
+  double context = kContext;  // where no frequency lies within the ramp
   for (size_t i = 0; i < divisors.size(); ++i) {
-    const double w = wave(i);
-    const double smooth = std::clamp((context / w - low) / (high - low), 0.0, 1.0);
+    const double d = divisors[i];
+    if (d < 1 + 1e-4 || d > factor * (1 - 1e-4)) continue;
+    const double smooth = (1 / d - 1 / factor) / (1 - 1 / factor);
+    context = std::round(wave(i) * (kLow + smooth * (kHigh - kLow)));
+    break;
+  }
+  for (size_t i = 0; i < divisors.size(); ++i) {
+    const double smooth = std::clamp((context / wave(i) - kLow) / (kHigh - kLow), 0.0, 1.0);
     const double expected = 1 / ((1 - smooth) / factor + smooth);
     if (!(std::abs(divisors[i] - expected) < 1e-4 * expected))
       return Unsayable(file, "the divisors of rope_freqs.weight");
   }
   return Json{{"rope_type", "llama3"},
               {"factor", Shortest(factor)},
-              {"low_freq_factor", low},
-              {"high_freq_factor", high},
+              {"low_freq_factor", kLow},
+              {"high_freq_factor", kHigh},
               {"original_max_position_embeddings", static_cast<uint64_t>(context)}};
 }
 
-Result<Json> RopeScaling(const ModelFile& file, const std::string& prefix, double base,
-                         double trained) {
+Result<Json> RopeScaling(const ModelFile& file, const std::string& prefix, double base) {
   const auto number = [&](const char* key) { return file.GetFloat(prefix + key); };
   const auto original = file.GetUint(prefix + "scaling.original_context_length");
   const TensorInfo* shorter = file.Find("rope_factors_short.weight");
@@ -95,10 +83,7 @@ Result<Json> RopeScaling(const ModelFile& file, const std::string& prefix, doubl
   }
   if (const TensorInfo* divisors = file.Find("rope_freqs.weight")) {
     SNUG_ASSIGN(const std::vector<float> values, Values(file, *divisors));
-    // GGUF files do not say the original context of Llama 3's: 8192 in all that are published.
-    constexpr double kLlama3Context = 8192;
-    auto scaling = Llama3Scaling(file, values, base, std::min(kLlama3Context, trained));
-    return scaling;
+    return Llama3Scaling(file, values, base);
   }
   const std::string type = file.GetString(prefix + "scaling.type").value_or("none");
   if (type == "none") return Json();
@@ -122,8 +107,7 @@ Status AddRope(const ModelFile& file, const std::string& arch, Json* config) {
   (*config)["rope_theta"] = Shortest(base);
   if (const auto local = file.GetFloat(prefix + "freq_base_swa"))
     (*config)["rope_local_base_freq"] = Shortest(*local);
-  const auto trained = file.GetUint(arch + ".context_length").value_or(0);
-  SNUG_ASSIGN(const Json scaling, RopeScaling(file, prefix, base, static_cast<double>(trained)));
+  SNUG_ASSIGN(const Json scaling, RopeScaling(file, prefix, base));
   (*config)["rope_scaling"] = scaling;
   const auto rotated = file.GetUint(prefix + "dimension_count");
   const auto head = file.GetUint(arch + ".attention.key_length");

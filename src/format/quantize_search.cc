@@ -68,7 +68,7 @@ class Table {
   uint8_t index_[kCells] = {};
 };
 
-const Table& TableOf(const int8_t* codes) {
+const Table& TableOf([[maybe_unused]] const int8_t* codes) {
   static const Table kIq4(kIq4Codes);
   assert(codes == kIq4Codes);
   return kIq4;

@@ -106,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(Architectures, RoundTrip,
                          ::testing::Values("gemma2", "gemma3", "gpt-oss", "llama", "llama-yarn",
                                            "llama3-rope", "mamba", "mamba2", "mistral-swa",
                                            "mixtral", "olmoe", "phi3", "qwen2", "qwen3", "qwen3moe",
-                                           "smollm3"),
+                                           "qwen3next", "smollm3"),
                          [](const auto& p) {
                            std::string name = p.param;
                            for (char& ch : name) ch = ch == '-' ? '_' : ch;
