@@ -1,13 +1,15 @@
 // A Hugging Face folder whose files hold any text: opened, described and planned. Parts of the
-// input are divided by a zero byte: config.json, tokenizer_config.json, generation_config.json and
-// the header of model.safetensors, whose data are zeros.
-#include <sys/stat.h>
+// input are divided by a zero byte: config.json, tokenizer_config.json, generation_config.json, how
+// many bytes of zeros model.safetensors has, and its header.
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string_view>
 
+#include "base/ledger.h"
 #include "engine/planner.h"
 #include "format/hf_folder.h"
 #include "fuzz.h"
@@ -15,7 +17,7 @@
 namespace snug {
 namespace {
 
-constexpr uint64_t kData = kMiB;  // of zeros, in a hole of the file
+constexpr uint64_t kMaxData = kMiB;  // in a hole of the file
 
 struct TempFolder {
   TempFolder() {
@@ -52,12 +54,16 @@ void WriteFolder(std::string_view input) {
       Write(folder.Path(name), part);
     }
   }
+  uint64_t zeros = 0;
+  for (const char c : TakePart(&input))
+    if (c >= '0' && c <= '9')
+      zeros = std::min(kMaxData, 10 * zeros + static_cast<uint64_t>(c - '0'));
   const uint64_t n = input.size();
   std::string weights(reinterpret_cast<const char*>(&n), sizeof(n));
   weights += input;
   Write(folder.Path("model.safetensors"), weights);
   FUZZ_CHECK(truncate(folder.Path("model.safetensors").c_str(),
-                      static_cast<off_t>(weights.size() + kData)) == 0);
+                      static_cast<off_t>(weights.size() + zeros)) == 0);
 }
 
 }  // namespace

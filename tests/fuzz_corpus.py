@@ -202,7 +202,7 @@ def folder(kind, extra):
     tokens = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "add_bos_token": True, "chat_template": "x",
               "added_tokens_decoder": {"1": {"content": "<s>"}, "2": {"content": "</s>", "special": True}}}
     generation = {"eos_token_id": 2, "bos_token_id": 1}
-    return b"\0".join(json.dumps(part).encode() for part in (config, tokens, generation, header))
+    return b"\0".join(json.dumps(part).encode() for part in (config, tokens, generation, at, header))
 
 
 FOLDERS = {
