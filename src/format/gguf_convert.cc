@@ -103,6 +103,13 @@ Result<GgufPlan> PlanGguf(const ModelFile& file,
                           const std::function<Status(GgufHeader&)>& add_tokenizer) {
   GgufPlan plan;
   SNUG_ASSIGN(const std::string arch, file.NeedString("general.architecture"));
+  if (arch == "qwen3next" && add_tokenizer != nullptr) {
+    // Its folders have projections of several heads interleaved by groups, which are read as they
+    // are but not written.
+    return MakeError(
+        Code::kUsage, fmt::format("{}: folders of {} are not converted", file.path(), arch),
+        "run the folder itself; --weights quantizes it as it is loaded", {{"architecture", arch}});
+  }
   for (const std::string& key : file.keys())
     if (!IsReplaced(key)) SNUG_TRY(plan.header.Copy(file, key));
   plan.header.AddUint("general.file_type", file_type);

@@ -157,8 +157,8 @@ Result<const HfArchitecture*> FolderArchitecture(const ModelFile& file) {
     type = "gemma3_text";
   }
   // A folder of GPT-OSS has its experts in a form of its own, and one of an encoder says what
-  // becomes of hidden states in files of sentence-transformers.
-  if (type.empty() || arch == "gpt-oss" || arch == "bert") {
+  // becomes of hidden states in files of sentence-transformers; for Qwen3-Next see gguf_convert.cc.
+  if (type.empty() || arch == "gpt-oss" || arch == "bert" || arch == "qwen3next") {
     return MakeError(Code::kUsage,
                      fmt::format("{}: {} models are not written as folders", file.path(), arch),
                      "keep the model as GGUF", {{"architecture", arch}});

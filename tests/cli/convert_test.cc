@@ -71,6 +71,11 @@ TEST_P(RoundTrip, GivesTheSameModel) {
   const std::string temp = testing::TempDir(), gguf = temp + "/a.gguf", back = temp + "/b",
                     again = temp + "/c.gguf";
   const Outcome made = Snug({"convert", folder, gguf, "--memory", "64MiB", "--json"});
+  if (arch == "qwen3next") {  // projections of several heads interleaved by groups
+    EXPECT_EQ(made.code, 2);
+    EXPECT_NE(made.error("message").find("qwen3next"), std::string::npos);
+    return;
+  }
   ASSERT_EQ(made.code, 0) << made.out << made.err;
   EXPECT_LE(made.json()["memory"]["rss_peak"].get<uint64_t>(), 64 * kMiB);
   ExpectSame(original, See(gguf, *tokens), "GGUF");
@@ -79,11 +84,6 @@ TEST_P(RoundTrip, GivesTheSameModel) {
   if (arch == "gpt-oss") {
     EXPECT_EQ(unmade.code, 2);
     EXPECT_NE(unmade.error("message").find("gpt-oss"), std::string::npos);
-    return;
-  }
-  if (arch == "llama3-rope") {  // a tensor of divisors, of which config.json has the recipe
-    EXPECT_EQ(unmade.code, 3);
-    EXPECT_NE(unmade.error("message").find("rope_freqs"), std::string::npos);
     return;
   }
   ASSERT_EQ(unmade.code, 0) << unmade.out << unmade.err;
@@ -156,7 +156,9 @@ TEST(ConvertVerb, GoesOnAfterAKill) {
     kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
   }
-  if (WIFSIGNALED(status)) EXPECT_FALSE(testing::Exists(temp + "/g/config.json"));
+  if (WIFSIGNALED(status)) {
+    EXPECT_FALSE(testing::Exists(temp + "/g/config.json"));
+  }
   if (testing::Exists(part)) {
     const Outcome resumed = Snug(other);
     ASSERT_EQ(resumed.code, 0) << resumed.out << resumed.err;
