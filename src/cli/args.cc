@@ -82,59 +82,59 @@ Status ResolveWeights(const EngineArgs& args, EngineOptions* o) {
 
 }  // namespace
 
-void EngineArgs::Add(CLI::App& app, bool with_context) {
-  app_ = &app;
-  app.add_option("MODEL,-m,--model", model, "the model, a GGUF file")->required();
-  app.add_option("--memory", memory,
-                 "the budget: 600MiB, 1.5GiB, 70%, or auto (what the machine has free)")
-      ->envname("SNUG_MEMORY")
-      ->capture_default_str();
+void EngineArgs::Add(Verb verb, bool with_context) {
+  verb_ = verb;
+  verb.Add("MODEL,-m,--model", model, "the model, a GGUF file").Required();
+  verb.Add("--memory", memory,
+           "the budget: 600MiB, 1.5GiB, 70%, or auto (what the machine has free)")
+      .Environment("SNUG_MEMORY")
+      .Default();
   if (with_context) {
     context_option_ =
-        app.add_option("-c,--ctx,--ctx-size", context,
-                       "tokens of context, prompt and answer (0: as many as the model was trained "
-                       "for; not given: those, but at most 4096)")
-            ->envname("SNUG_CTX_SIZE");
+        verb.Add("-c,--ctx,--ctx-size", context,
+                 "tokens of context, prompt and answer (0: as many as the model was trained "
+                 "for; not given: those, but at most 4096)")
+            .Environment("SNUG_CTX_SIZE");
   }
-  app.add_option("--chunk,--ubatch-size", chunk, "prompt tokens per step (0: planned)")
-      ->envname("SNUG_CHUNK")
-      ->capture_default_str();
-  app.add_option("-t,--threads", threads, "threads (0: all usable CPUs)")
-      ->envname("SNUG_THREADS")
-      ->capture_default_str();
-  app.add_option("--kv", kv, "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T")
-      ->envname("SNUG_KV")
-      ->capture_default_str();
-  app.add_option("--cache-type-k", key, "cache type of keys");
-  app.add_option("--cache-type-v", value, "cache type of values");
-  app.add_option("--weights", weights,
-                 "where weights live (auto, resident, stream), a type that floats are quantized to "
-                 "as they are loaded (q8_0, q4_k_m, ...), or both: q8_0,stream")
-      ->envname("SNUG_WEIGHTS")
-      ->capture_default_str();
-  app.add_option("--place", place, "where weights live: auto, resident, stream")
-      ->check(CLI::IsMember({"auto", "resident", "stream"}));
-  app.add_option("--slots", slots, "slots of streamed weights (0: planned)")->capture_default_str();
-  app.add_option("--expert-slots", expert_slots,
-                 "experts of a mixture kept in memory at once (0: planned)")
-      ->capture_default_str();
-  app.add_option("--snapshots", snapshots,
-                 "states kept of each sequence to go back to, for recurrent models (-1: planned)")
-      ->check(CLI::Range(-1, 1024))
-      ->capture_default_str();
-  app.add_flag("--exact", exact, "activations, cache and sums in float32");
-  app.add_flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
-  app.add_flag("--show-config", show_config, "print every option and where it came from");
+  verb.Add("--chunk,--ubatch-size", chunk, "prompt tokens per step (0: planned)")
+      .Environment("SNUG_CHUNK")
+      .Default();
+  verb.Add("-t,--threads", threads, "threads (0: all usable CPUs)")
+      .Environment("SNUG_THREADS")
+      .Default();
+  verb.Add("--kv", kv, "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T")
+      .Environment("SNUG_KV")
+      .Default();
+  verb.Add("--cache-type-k", key, "cache type of keys");
+  verb.Add("--cache-type-v", value, "cache type of values");
+  verb.Add("--weights", weights,
+           "where weights live (auto, resident, stream), a type that floats are quantized to "
+           "as they are loaded (q8_0, q4_k_m, ...), or both: q8_0,stream")
+      .Environment("SNUG_WEIGHTS")
+      .Default();
+  verb.Add("--place", place, "where weights live: auto, resident, stream")
+      .OneOf({"auto", "resident", "stream"});
+  verb.Add("--slots", slots, "slots of streamed weights (0: planned)").Default();
+  verb.Add("--expert-slots", expert_slots,
+           "experts of a mixture kept in memory at once (0: planned)")
+      .Default();
+  verb.Add("--snapshots", snapshots,
+           "states kept of each sequence to go back to, for recurrent models (-1: planned)")
+      .Range(-1, 1024)
+      .Default();
+  verb.Flag("--exact", exact, "activations, cache and sums in float32");
+  verb.Flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
+  verb.Flag("--show-config", show_config, "print every option and where it came from");
 }
 
 void EngineArgs::ShowConfig() const {
   if (!show_config) return;
-  for (const Setting& setting : Settings(*app_))
+  for (const Setting& setting : Settings(verb_->app()))
     fmt::print(stderr, "{:<18} {:<24} {}\n", setting.name, setting.value, setting.origin);
 }
 
 std::string EngineArgs::ContextOrigin() const {
-  if (context_option_ == nullptr || context_option_->count() == 0) return "default";
+  if (!context_option_ || !context_option_->given()) return "default";
   return context == 0 ? "as trained" : "given";
 }
 
@@ -179,20 +179,14 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   return o;
 }
 
-void AddSampling(CLI::App& app, SamplingOptions& s) {
-  app.add_option("--temp", s.temperature, "temperature; 0 takes the likeliest token")
-      ->capture_default_str();
-  app.add_option("--top-k", s.top_k, "sample among the k likeliest (0: off)")
-      ->capture_default_str();
-  app.add_option("--top-p", s.top_p, "sample among the likeliest that make up p (1: off)")
-      ->capture_default_str();
-  app.add_option("--min-p", s.min_p, "drop what is less likely than p times the likeliest")
-      ->capture_default_str();
-  app.add_option("--repeat-penalty", s.repeat_penalty, "penalty of recent tokens (1: off)")
-      ->capture_default_str();
-  app.add_option("--repeat-last-n", s.repeat_last, "how many tokens are recent")
-      ->capture_default_str();
-  app.add_option("-s,--seed", s.seed, "seed of the sampler")->capture_default_str();
+void AddSampling(Verb verb, SamplingOptions& s) {
+  verb.Add("--temp", s.temperature, "temperature; 0 takes the likeliest token").Default();
+  verb.Add("--top-k", s.top_k, "sample among the k likeliest (0: off)").Default();
+  verb.Add("--top-p", s.top_p, "sample among the likeliest that make up p (1: off)").Default();
+  verb.Add("--min-p", s.min_p, "drop what is less likely than p times the likeliest").Default();
+  verb.Add("--repeat-penalty", s.repeat_penalty, "penalty of recent tokens (1: off)").Default();
+  verb.Add("--repeat-last-n", s.repeat_last, "how many tokens are recent").Default();
+  verb.Add("-s,--seed", s.seed, "seed of the sampler").Default();
 }
 
 Json ErrorJson(const Error& error) {

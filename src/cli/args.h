@@ -1,12 +1,14 @@
 // What all verbs share: options of the engine, aliases, errors and exit codes.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "base/status.h"
+#include "cli/verb.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 
@@ -19,7 +21,7 @@ struct EngineArgs {
   int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false;
   // Without `with_context` the verb finds the context itself.
-  void Add(CLI::App& app, bool with_context = true);
+  void Add(Verb verb, bool with_context = true);
   // Prints the options and where they came from, with --show-config, on stderr.
   void ShowConfig() const;
   Result<EngineOptions> Resolve() const;
@@ -28,12 +30,12 @@ struct EngineArgs {
   std::string ThreadsOrigin() const;
 
  private:
-  const CLI::App* app_ = nullptr;
-  const CLI::Option* context_option_ = nullptr;
+  std::optional<Verb> verb_;
+  std::optional<Option> context_option_;
 };
 
 // The options of a sampler.
-void AddSampling(CLI::App& app, SamplingOptions& sampling);
+void AddSampling(Verb verb, SamplingOptions& sampling);
 
 // {"error": {"code", "message", "values", "next"}}
 Json ErrorJson(const Error& error);

@@ -189,27 +189,16 @@ Status Bench(const Args& a) {
 
 void AddBench(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* bench =
-      app.add_subcommand("bench", "measure prefill and decode beside the machine's bandwidth");
-  bench->footer("example: snug bench model.gguf -p 512,2048 -n 64 -d 0,8192 --kv q8_0 -r 5");
-  a->engine.Add(*bench, false);
-  bench->add_option("-p,--n-prompt", a->prompts, "prompt lengths")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str();
-  bench->add_option("-n,--n-gen", a->generate, "tokens to decode")->capture_default_str();
-  bench->add_option("-d,--n-depth", a->depths, "tokens held before decoding")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str();
-  bench->add_option("--parallel", a->parallel, "sequences decoded at once")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str();
-  bench->add_option("-r,--repetitions", a->repeat, "measurements of each row")
-      ->capture_default_str();
-  bench->add_flag("--json", a->json, "one JSON object on stdout");
-  bench->callback([a, exit_code] {
+  Verb bench(app, "bench", "measure prefill and decode beside the machine's bandwidth");
+  bench.Footer("example: snug bench model.gguf -p 512,2048 -n 64 -d 0,8192 --kv q8_0 -r 5");
+  a->engine.Add(bench, false);
+  bench.Add("-p,--n-prompt", a->prompts, "prompt lengths").Commas().Default();
+  bench.Add("-n,--n-gen", a->generate, "tokens to decode").Default();
+  bench.Add("-d,--n-depth", a->depths, "tokens held before decoding").Commas().Default();
+  bench.Add("--parallel", a->parallel, "sequences decoded at once").Commas().Default();
+  bench.Add("-r,--repetitions", a->repeat, "measurements of each row").Default();
+  bench.Flag("--json", a->json, "one JSON object on stdout");
+  bench.Callback([a, exit_code] {
     const Status s = Bench(*a);
     *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
   });

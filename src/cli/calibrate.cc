@@ -118,17 +118,15 @@ Result<Json> Calibrate(Args& a) {
 void AddCalibrate(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
   a->engine.context = 512;
-  CLI::App* calibrate =
-      app.add_subcommand("calibrate", "measure which inputs of each matrix matter, over a text");
-  calibrate->footer("example: snug calibrate model.gguf --text book.txt -o imatrix.gguf");
-  a->engine.Add(*calibrate);
-  calibrate->add_option("--text,-f,--file", a->text, "the text, in chunks of -c tokens")
-      ->required();
-  calibrate->add_option("-o,--output", a->out, "the importance matrix to write")->required();
-  calibrate->add_option("--chunks", a->chunks, "chunks to use (0: all)")->capture_default_str();
-  calibrate->add_flag("-q,--quiet", a->quiet, "no progress");
-  calibrate->add_flag("--json", a->json, "one JSON object on stdout");
-  calibrate->callback([a, exit_code] {
+  Verb calibrate(app, "calibrate", "measure which inputs of each matrix matter, over a text");
+  calibrate.Footer("example: snug calibrate model.gguf --text book.txt -o imatrix.gguf");
+  a->engine.Add(calibrate);
+  calibrate.Add("--text,-f,--file", a->text, "the text, in chunks of -c tokens").Required();
+  calibrate.Add("-o,--output", a->out, "the importance matrix to write").Required();
+  calibrate.Add("--chunks", a->chunks, "chunks to use (0: all)").Default();
+  calibrate.Flag("-q,--quiet", a->quiet, "no progress");
+  calibrate.Flag("--json", a->json, "one JSON object on stdout");
+  calibrate.Callback([a, exit_code] {
     const Result<Json> done = Calibrate(*a);
     if (!done.ok()) {
       *exit_code = Report(done.error(), a->json);

@@ -373,22 +373,22 @@ Result<int> Run(ChatArgs& a) {
 
 void AddChat(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<ChatArgs>();
-  CLI::App* chat = app.add_subcommand("chat", "talk with a model inside the budget");
-  chat->footer(
+  Verb chat(app, "chat", "talk with a model inside the budget");
+  chat.Footer(
       "example: snug chat model.gguf --memory 1.2GiB --system 'Answer briefly.'\n"
       "Ctrl-C stops an answer; twice at an empty line it leaves. With a pipe on standard input,\n"
       "each line is a turn. /help lists the commands.");
-  a->engine.Add(*chat);
-  chat->add_option("--system,--system-prompt", a->chat.system, "the system message");
-  chat->add_option("-n,--predict,--n-predict", a->predict,
-                   "tokens of an answer at most (-1, or not given: what the context leaves)");
-  AddSampling(*chat, a->chat.sampling);
-  chat->add_option("--chat-template-file", a->template_file,
-                   "a chat template (Jinja) in place of the model's own");
-  chat->add_flag("--no-history", a->no_history, "keep no history of what is typed");
-  chat->add_flag("--json", a->json, "one JSON object a turn on stdout");
-  chat->add_flag("-q,--quiet", a->quiet, "only answers, notes of commands and errors");
-  chat->callback([a, exit_code] {
+  a->engine.Add(chat);
+  chat.Add("--system,--system-prompt", a->chat.system, "the system message");
+  chat.Add("-n,--predict,--n-predict", a->predict,
+           "tokens of an answer at most (-1, or not given: what the context leaves)");
+  AddSampling(chat, a->chat.sampling);
+  chat.Add("--chat-template-file", a->template_file,
+           "a chat template (Jinja) in place of the model's own");
+  chat.Flag("--no-history", a->no_history, "keep no history of what is typed");
+  chat.Flag("--json", a->json, "one JSON object a turn on stdout");
+  chat.Flag("-q,--quiet", a->quiet, "only answers, notes of commands and errors");
+  chat.Callback([a, exit_code] {
     const Result<int> r = Run(*a);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });

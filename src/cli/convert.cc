@@ -146,23 +146,23 @@ Result<Json> Convert(const Args& a) {
 
 void AddConvert(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* convert = app.add_subcommand(
-      "convert", "write a Hugging Face folder as a GGUF file, or a GGUF file as a folder");
-  convert->footer(
+  Verb convert(app, "convert",
+               "write a Hugging Face folder as a GGUF file, or a GGUF file as a folder");
+  convert.Footer(
       "examples: snug convert Qwen3-0.6B model.gguf --type q8_0\n"
       "          snug convert model-00001-of-00003.gguf whole.gguf\n"
       "          snug convert model.gguf folder --type bf16");
-  convert->add_option("IN", a->in, "a Hugging Face folder, or a GGUF file")->required();
-  convert->add_option("OUT", a->out, "the file (NAME.gguf) or folder to write")->required();
+  convert.Add("IN", a->in, "a Hugging Face folder, or a GGUF file").Required();
+  convert.Add("OUT", a->out, "the file (NAME.gguf) or folder to write").Required();
   convert
-      ->add_option("--type", a->type,
-                   "of matrices: as they are (keep), f32, f16, bf16, or for a file what snug "
-                   "quantize knows (q8_0, q4_k_m, ...)")
-      ->capture_default_str();
-  a->job.Add(*convert);
-  convert->add_flag("-q,--quiet", a->quiet, "no progress");
-  convert->add_flag("--json", a->json, "one JSON object on stdout");
-  convert->callback([a, exit_code] {
+      .Add("--type", a->type,
+           "of matrices: as they are (keep), f32, f16, bf16, or for a file what snug "
+           "quantize knows (q8_0, q4_k_m, ...)")
+      .Default();
+  a->job.Add(convert);
+  convert.Flag("-q,--quiet", a->quiet, "no progress");
+  convert.Flag("--json", a->json, "one JSON object on stdout");
+  convert.Callback([a, exit_code] {
     const Result<Json> done = Convert(*a);
     if (!done.ok()) {
       *exit_code = Report(done.error(), a->json);

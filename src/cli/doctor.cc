@@ -63,14 +63,13 @@ void AddDoctor(CLI::App& app, int* exit_code) {
     bool json = false;
   };
   auto a = std::make_shared<Args>();
-  CLI::App* doctor =
-      app.add_subcommand("doctor", "show memory bounds, CPU and measured rates of this machine");
-  doctor->add_option("MODEL", a->model, "measure direct reads of this file");
-  doctor->add_option("--memory", a->memory, "what this budget comes to here, and why")
-      ->envname("SNUG_MEMORY")
-      ->capture_default_str();
-  doctor->add_flag("--json", a->json, "one JSON object on stdout");
-  doctor->callback([a, exit_code] {
+  Verb doctor(app, "doctor", "show memory bounds, CPU and measured rates of this machine");
+  doctor.Add("MODEL", a->model, "measure direct reads of this file");
+  doctor.Add("--memory", a->memory, "what this budget comes to here, and why")
+      .Environment("SNUG_MEMORY")
+      .Default();
+  doctor.Flag("--json", a->json, "one JSON object on stdout");
+  doctor.Callback([a, exit_code] {
     const Result<int> r = Doctor(a->model, a->memory, a->json);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });

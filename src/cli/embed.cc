@@ -160,22 +160,22 @@ Result<int> Run(const Args& a) {
 
 void AddEmbed(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* embed = app.add_subcommand("embed", "turn texts into vectors with an encoder");
-  embed->footer(
+  Verb embed(app, "embed", "turn texts into vectors with an encoder");
+  embed.Footer(
       "example: snug embed minilm/ -f sentences.txt --json\n"
       "Each line of the file, or of standard input, is a text; its vector goes to stdout.");
-  a->engine.Add(*embed);
-  embed->add_option("-p,--prompt", a->texts, "a text (may be given again)");
-  embed->add_option("-f,--file", a->file, "texts, one a line (- or nothing: standard input)");
-  embed->add_option("--pooling", a->pooling, "auto (the model's own), mean of all tokens, or cls")
-      ->check(CLI::IsMember({"auto", "mean", "cls"}))
-      ->capture_default_str();
-  CLI::Option* on = embed->add_flag("--normalize", a->normalize, "scale vectors to length 1");
-  embed->add_flag("--no-normalize", a->no_normalize, "leave vectors as they are")->excludes(on);
-  embed->add_flag("--truncate", a->truncate, "cut texts that exceed the context");
-  embed->add_flag("--json", a->json, "one JSON object on stdout");
-  embed->add_flag("-q,--quiet", a->quiet, "nothing on stderr but errors");
-  embed->callback([a, exit_code] {
+  a->engine.Add(embed);
+  embed.Add("-p,--prompt", a->texts, "a text (may be given again)");
+  embed.Add("-f,--file", a->file, "texts, one a line (- or nothing: standard input)");
+  embed.Add("--pooling", a->pooling, "auto (the model's own), mean of all tokens, or cls")
+      .OneOf({"auto", "mean", "cls"})
+      .Default();
+  const Option on = embed.Flag("--normalize", a->normalize, "scale vectors to length 1");
+  embed.Flag("--no-normalize", a->no_normalize, "leave vectors as they are").Excludes(on);
+  embed.Flag("--truncate", a->truncate, "cut texts that exceed the context");
+  embed.Flag("--json", a->json, "one JSON object on stdout");
+  embed.Flag("-q,--quiet", a->quiet, "nothing on stderr but errors");
+  embed.Callback([a, exit_code] {
     const Result<int> r = Run(*a);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });

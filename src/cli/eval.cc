@@ -199,20 +199,19 @@ Status Eval(Args& a) {
 void AddEval(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
   a->engine.context = 512;
-  CLI::App* eval = app.add_subcommand(
-      "eval", "logits of tokens, perplexity of a text, divergence from a reference");
-  eval->footer(
+  Verb eval(app, "eval", "logits of tokens, perplexity of a text, divergence from a reference");
+  eval.Footer(
       "examples: snug eval model.gguf --text book.txt -c 512 --chunks 4\n"
       "          snug eval model.gguf --tokens ids.json --logits out.safetensors --exact");
-  a->engine.Add(*eval);
-  eval->add_option("--tokens", a->tokens, "a JSON array of token ids, taken as they are");
-  eval->add_option("--logits", a->logits, "write float32 logits [tokens, vocab] here");
-  eval->add_option("--text,-f,--file", a->text, "score this text in chunks of -c tokens");
-  eval->add_option("--chunks", a->chunks, "chunks to score (0: all)")->capture_default_str();
-  eval->add_option("--save-reference", a->save_reference, "keep the scored logits here");
-  eval->add_option("--reference", a->reference, "compare with logits kept before");
-  eval->add_flag("--json", a->json, "one JSON object on stdout");
-  eval->callback([a, exit_code] {
+  a->engine.Add(eval);
+  eval.Add("--tokens", a->tokens, "a JSON array of token ids, taken as they are");
+  eval.Add("--logits", a->logits, "write float32 logits [tokens, vocab] here");
+  eval.Add("--text,-f,--file", a->text, "score this text in chunks of -c tokens");
+  eval.Add("--chunks", a->chunks, "chunks to score (0: all)").Default();
+  eval.Add("--save-reference", a->save_reference, "keep the scored logits here");
+  eval.Add("--reference", a->reference, "compare with logits kept before");
+  eval.Flag("--json", a->json, "one JSON object on stdout");
+  eval.Callback([a, exit_code] {
     const Status s = Eval(*a);
     *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
   });

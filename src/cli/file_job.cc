@@ -15,12 +15,12 @@ constexpr uint64_t kTextsPerVocabulary = 4;
 
 }  // namespace
 
-void FileJobArgs::Add(CLI::App& app) {
-  app.add_option("--memory", memory,
-                 "the budget: 600MiB, 1.5GiB, 70%, or auto (what the machine has free)")
-      ->envname("SNUG_MEMORY")
-      ->capture_default_str();
-  app.add_option("-t,--threads", threads, "threads (0: all usable CPUs)")->capture_default_str();
+void FileJobArgs::Add(Verb verb) {
+  verb.Add("--memory", memory,
+           "the budget: 600MiB, 1.5GiB, 70%, or auto (what the machine has free)")
+      .Environment("SNUG_MEMORY")
+      .Default();
+  verb.Add("-t,--threads", threads, "threads (0: all usable CPUs)").Default();
 }
 
 Result<FileJob> FileJob::Start(const FileJobArgs& args) {

@@ -1,7 +1,6 @@
 // What verbs that write model files share: a budget without an engine, its ledger and threads.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 #include "base/ledger.h"
 #include "base/machine.h"
 #include "base/threads.h"
+#include "cli/verb.h"
 #include "format/gguf_write.h"
 #include "format/model_file.h"
 
@@ -19,7 +19,7 @@ namespace snug::cli {
 struct FileJobArgs {
   std::string memory = "auto";
   int threads = 0;
-  void Add(CLI::App& app);
+  void Add(Verb verb);
 };
 
 class FileJob {

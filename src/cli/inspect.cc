@@ -61,11 +61,11 @@ void AddInspect(CLI::App& app, int* exit_code) {
     bool json = false, tensors = false;
   };
   auto a = std::make_shared<Args>();
-  CLI::App* inspect = app.add_subcommand("inspect", "list a file's metadata and tensors");
-  inspect->add_option("MODEL,-m,--model", a->model, "a GGUF file")->required();
-  inspect->add_flag("--tensors", a->tensors, "every tensor with its type and shape");
-  inspect->add_flag("--json", a->json, "one JSON object on stdout");
-  inspect->callback([a, exit_code] {
+  Verb inspect(app, "inspect", "list a file's metadata and tensors");
+  inspect.Add("MODEL,-m,--model", a->model, "a GGUF file").Required();
+  inspect.Flag("--tensors", a->tensors, "every tensor with its type and shape");
+  inspect.Flag("--json", a->json, "one JSON object on stdout");
+  inspect.Callback([a, exit_code] {
     const Status s = Inspect(a->model, a->tensors, a->json);
     *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
   });

@@ -1,6 +1,7 @@
 // The snug program: one file per verb beside this one.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>

@@ -74,13 +74,13 @@ void AddPlan(CLI::App& app, int* exit_code) {
     bool json = false;
   };
   auto a = std::make_shared<Args>();
-  CLI::App* plan = app.add_subcommand("plan", "say what a run would take, before a weight is read");
-  plan->footer(
+  Verb plan(app, "plan", "say what a run would take, before a weight is read");
+  plan.Footer(
       "example: snug plan model.gguf --memory 600MiB -c 2048\nEnds with 0 when it fits, with 4 "
       "when not.");
-  a->engine.Add(*plan);
-  plan->add_flag("--json", a->json, "one JSON object on stdout");
-  plan->callback([a, exit_code] {
+  a->engine.Add(plan);
+  plan.Flag("--json", a->json, "one JSON object on stdout");
+  plan.Callback([a, exit_code] {
     const Result<int> r = Plan(a->engine, a->json);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });

@@ -195,29 +195,29 @@ Result<Json> Quantize(const Args& a) {
 
 void AddQuantize(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* quantize = app.add_subcommand("quantize", "write a model's weights in fewer bits");
-  quantize->footer(
+  Verb quantize(app, "quantize", "write a model's weights in fewer bits");
+  quantize.Footer(
       "examples: snug quantize model-f16.gguf model.gguf --type q4_k_m --imatrix imatrix.gguf\n"
       "          snug quantize model-f16.gguf model.gguf --target-size 900MiB --text book.txt");
-  quantize->add_option("IN", a->in, "the model, a GGUF file or a Hugging Face folder")->required();
-  quantize->add_option("OUT", a->out, "the GGUF file to write")->required();
-  quantize->add_option("--type", a->type, "a mix (q4_k_m, q3_k_m, q2_k, ...) or one type for all")
-      ->capture_default_str();
-  quantize->add_option("--imatrix", a->imatrix,
-                       "importance of inputs, from snug calibrate or llama-imatrix");
-  quantize->add_option("--target-size", a->target,
-                       "types for each tensor, by measured sensitivity, for a file of this size");
-  quantize->add_option("--text", a->text, "the text that sensitivity is measured on");
-  quantize->add_option("--segments", a->segments, "pieces of the text to measure on")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  quantize->add_option("--probes", a->probes, "about so many groups of matrices are measured")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  a->job.Add(*quantize);
-  quantize->add_flag("-q,--quiet", a->quiet, "no progress");
-  quantize->add_flag("--json", a->json, "one JSON object on stdout");
-  quantize->callback([a, exit_code] {
+  quantize.Add("IN", a->in, "the model, a GGUF file or a Hugging Face folder").Required();
+  quantize.Add("OUT", a->out, "the GGUF file to write").Required();
+  quantize.Add("--type", a->type, "a mix (q4_k_m, q3_k_m, q2_k, ...) or one type for all")
+      .Default();
+  quantize.Add("--imatrix", a->imatrix,
+               "importance of inputs, from snug calibrate or llama-imatrix");
+  quantize.Add("--target-size", a->target,
+               "types for each tensor, by measured sensitivity, for a file of this size");
+  quantize.Add("--text", a->text, "the text that sensitivity is measured on");
+  quantize.Add("--segments", a->segments, "pieces of the text to measure on")
+      .Range(1, 1024)
+      .Default();
+  quantize.Add("--probes", a->probes, "about so many groups of matrices are measured")
+      .Range(1, 100000)
+      .Default();
+  a->job.Add(quantize);
+  quantize.Flag("-q,--quiet", a->quiet, "no progress");
+  quantize.Flag("--json", a->json, "one JSON object on stdout");
+  quantize.Callback([a, exit_code] {
     const Result<Json> done = Quantize(*a);
     if (!done.ok()) {
       *exit_code = Report(done.error(), a->json);

@@ -32,17 +32,16 @@ Result<int> Run(Args& a) {
 
 void AddRepro(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* repro = app.add_subcommand("repro", "run a method's published claims again, here");
+  Verb repro(app, "repro", "run a method's published claims again, here");
   std::string list;
   for (const Repro& r : Repros()) list += fmt::format("  {:<16}{}\n", r.slug, r.source);
-  repro->footer("methods:\n" + list + "example: snug repro superpipeline model.gguf");
-  repro->add_option("METHOD", a->slug, "the method's name")->required();
-  repro->add_option("MODEL,-m,--model", a->options.model_path, "the model")->required();
-  repro->add_option("-t,--threads", a->options.threads, "threads (0: all usable CPUs)")
-      ->capture_default_str();
-  repro->add_flag("--quick", a->options.quick, "fewer settings and tokens");
-  repro->add_flag("--json", a->json, "one JSON object on stdout");
-  repro->callback([a, exit_code] {
+  repro.Footer("methods:\n" + list + "example: snug repro superpipeline model.gguf");
+  repro.Add("METHOD", a->slug, "the method's name").Required();
+  repro.Add("MODEL,-m,--model", a->options.model_path, "the model").Required();
+  repro.Add("-t,--threads", a->options.threads, "threads (0: all usable CPUs)").Default();
+  repro.Flag("--quick", a->options.quick, "fewer settings and tokens");
+  repro.Flag("--json", a->json, "one JSON object on stdout");
+  repro.Callback([a, exit_code] {
     const Result<int> r = Run(*a);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });

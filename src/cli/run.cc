@@ -22,7 +22,7 @@ struct RunArgs {
   GenerateOptions generate;
   std::string speculate = "off";
   bool json = false, quiet = false;
-  const CLI::Option* prompt_option = nullptr;
+  std::optional<Option> prompt_option;
 };
 
 constexpr uint32_t kDraft = 15;  // tokens verified beside the current one
@@ -34,7 +34,7 @@ constexpr size_t kShortToken = 8;  // bytes; below this many a token no prompt l
 
 // The prompt's text. It is read before the plan is made, which counts it as memory in use.
 Result<std::string> Prompt(const RunArgs& a, uint64_t budget) {
-  if (a.prompt_option->count() > 0) return a.prompt;
+  if (a.prompt_option->given()) return a.prompt;
   return ReadText(a.file.empty() ? "-" : a.file, std::min(kMaxText, budget / kPromptShare));
 }
 
@@ -206,34 +206,31 @@ Result<int> Run(RunArgs& a) {
 
 void AddRun(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<RunArgs>();
-  CLI::App* run = app.add_subcommand("run", "generate text from a prompt inside the budget");
-  run->footer(
+  Verb run(app, "run", "generate text from a prompt inside the budget");
+  run.Footer(
       "example: snug run model.gguf --memory 600MiB -p 'Once upon a time' -n 100\n"
       "The answer goes to stdout, all else to stderr. Ctrl-C keeps what there is and ends with 5.");
-  a->engine.Add(*run);
-  a->prompt_option = run->add_option("-p,--prompt", a->prompt, "the prompt, as it is");
-  run->add_option("-f,--file", a->file,
-                  "read the prompt from a file (- or nothing: standard input)")
-      ->excludes(run->get_option("--prompt"));
-  CLI::Option* chat = run->add_flag(
+  a->engine.Add(run);
+  a->prompt_option = run.Add("-p,--prompt", a->prompt, "the prompt, as it is");
+  run.Add("-f,--file", a->file, "read the prompt from a file (- or nothing: standard input)")
+      .Excludes(*a->prompt_option);
+  const Option chat = run.Flag(
       "--chat", a->chat, "the prompt is a user's message, which the model's chat template wraps");
-  run->add_option("--system", a->system, "with --chat: a message of the system before it")
-      ->needs(chat);
-  run->add_option("-n,--predict,--n-predict", a->predict,
-                  "tokens to generate at most (-1: what the context leaves; not given: those, but "
-                  "at most 128)");
-  AddSampling(*run, a->generate.sampling);
-  run->add_option("--stop,--reverse-prompt", a->generate.stop,
-                  "end before this text (may be given again)")
-      ->allow_extra_args(false);
-  run->add_flag("--ignore-eos", a->generate.ignore_eos, "go on past end-of-generation tokens");
-  run->add_option("--speculate", a->speculate,
-                  "off, or lookup: verify continuations found in the text so far")
-      ->check(CLI::IsMember({"off", "lookup"}))
-      ->capture_default_str();
-  run->add_flag("--json", a->json, "one JSON object on stdout");
-  run->add_flag("-q,--quiet", a->quiet, "nothing on stderr but errors");
-  run->callback([a, exit_code] {
+  run.Add("--system", a->system, "with --chat: a message of the system before it").Needs(chat);
+  run.Add("-n,--predict,--n-predict", a->predict,
+          "tokens to generate at most (-1: what the context leaves; not given: those, but "
+          "at most 128)");
+  AddSampling(run, a->generate.sampling);
+  run.Add("--stop,--reverse-prompt", a->generate.stop, "end before this text (may be given again)")
+      .OneEach();
+  run.Flag("--ignore-eos", a->generate.ignore_eos, "go on past end-of-generation tokens");
+  run.Add("--speculate", a->speculate,
+          "off, or lookup: verify continuations found in the text so far")
+      .OneOf({"off", "lookup"})
+      .Default();
+  run.Flag("--json", a->json, "one JSON object on stdout");
+  run.Flag("-q,--quiet", a->quiet, "nothing on stderr but errors");
+  run.Callback([a, exit_code] {
     const Result<int> r = Run(*a);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });

@@ -65,16 +65,16 @@ Status Template(const Args& a) {
 
 void AddTemplate(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* verb = app.add_subcommand("template", "render a conversation with a chat template");
-  verb->footer(
+  Verb verb(app, "template", "render a conversation with a chat template");
+  verb.Footer(
       "example: echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | snug template model.gguf\n"
       "The input is an object of the names that the template knows: messages, tools,\n"
       "add_generation_prompt (true where it is left out), enable_thinking, ...; or just the\n"
       "messages. \"now\": \"2026-01-02 03:04:05\" sets the time.");
-  verb->add_option("MODEL,-m,--model", a->source, "a model, or a file with a template")->required();
-  verb->add_option("--input", a->input, "a JSON file (-: standard input)")->capture_default_str();
-  verb->add_flag("--json", a->json, "one JSON object on stdout");
-  verb->callback([a, exit_code] {
+  verb.Add("MODEL,-m,--model", a->source, "a model, or a file with a template").Required();
+  verb.Add("--input", a->input, "a JSON file (-: standard input)").Default();
+  verb.Flag("--json", a->json, "one JSON object on stdout");
+  verb.Callback([a, exit_code] {
     const Status s = Template(*a);
     *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
   });

@@ -43,15 +43,14 @@ Status Tokenize(const Args& a) {
 
 void AddTokenize(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<Args>();
-  CLI::App* tokenize =
-      app.add_subcommand("tokenize", "turn text into tokens, or with --decode tokens into text");
-  tokenize->add_option("MODEL,-m,--model", a->model, "a GGUF file")->required();
-  tokenize->add_option("-f,--file", a->file, "read from a file instead of standard input");
-  tokenize->add_flag("--no-special", a->no_special,
-                     "add no BOS or EOS; read special tokens' text as text");
-  tokenize->add_flag("--decode", a->decode, "read a JSON array of ids");
-  tokenize->add_flag("--json", a->json, "one JSON object on stdout");
-  tokenize->callback([a, exit_code] {
+  Verb tokenize(app, "tokenize", "turn text into tokens, or with --decode tokens into text");
+  tokenize.Add("MODEL,-m,--model", a->model, "a GGUF file").Required();
+  tokenize.Add("-f,--file", a->file, "read from a file instead of standard input");
+  tokenize.Flag("--no-special", a->no_special,
+                "add no BOS or EOS; read special tokens' text as text");
+  tokenize.Flag("--decode", a->decode, "read a JSON array of ids");
+  tokenize.Flag("--json", a->json, "one JSON object on stdout");
+  tokenize.Callback([a, exit_code] {
     const Status s = Tokenize(*a);
     *exit_code = s.ok() ? 0 : Report(s.error(), a->json);
   });

@@ -1,11 +1,15 @@
 // The words of the command line: llama.cpp's spellings, and errors that name the nearest word.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+
+namespace CLI {
+class App;
+class ParseError;
+}  // namespace CLI
 
 namespace snug::cli {
 
