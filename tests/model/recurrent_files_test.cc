@@ -21,6 +21,7 @@ EngineOptions Options(const std::string& path) {
   o.model_path = path;
   o.tokenizer = false;
   o.budget.bytes = 256 * kMiB;
+  o.base_bytes = 24 * kMiB;
   o.context = 32;
   o.threads = 1;
   return o;

@@ -1,6 +1,7 @@
 #include "text/chat_template.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -325,6 +326,24 @@ TEST(HostileTemplates, WhatIsDeepOrLongYetHarmlessGoesThrough) {
                   "200000 ~ 'b') }}",
                   x),
             "False -1");
+}
+
+TEST(HostileTemplates, RecursionEndsBeforeTheStackDoes) {
+  pthread_attr_t attributes;
+  ASSERT_EQ(pthread_attr_init(&attributes), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&attributes, 512 << 10), 0);
+  Result<std::string> text = std::string();
+  const auto render = [](void* to) -> void* {
+    *static_cast<Result<std::string>*>(to) =
+        Render("{% macro f() %}{{ [f()] }}{% endmacro %}{{ f() }}", Json::object());
+    return nullptr;
+  };
+  pthread_t thread;
+  ASSERT_EQ(pthread_create(&thread, &attributes, render, &text), 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
+  ASSERT_FALSE(text.ok());
+  EXPECT_NE(text.error().message.find("levels deep"), std::string::npos) << text.error().message;
 }
 
 TEST(HostileTemplates, LimitsAreTheCallers) {

@@ -37,7 +37,7 @@ Error Runtime::TooLarge() const {
 }
 
 Error Runtime::TooDeep() const {
-  return Fail(fmt::format("nested more than {} levels deep", limits_.render_depth));
+  return Fail(fmt::format("nested more than {} levels deep", depth_ - 1));
 }
 
 Value Runtime::NewString(std::string s, bool markup) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/stack.h"
 #include "text/chat_template.h"
 #include "text/jinja/value.h"
 
@@ -19,7 +20,10 @@ namespace snug::jinja {
 class Runtime {
  public:
   explicit Runtime(const TemplateLimits& limits)
-      : heap(limits.memory_bytes), limits_(limits), steps_left_(limits.steps) {}
+      : heap(limits.memory_bytes),
+        limits_(limits),
+        steps_left_(limits.steps),
+        stack_floor_(StackFloor(kStackRoom)) {}
 
   // Counts steps; false when they are used up or the heap is full, with Exhausted() the error.
   [[nodiscard]] bool Spend(uint64_t steps = 1) {
@@ -45,7 +49,10 @@ class Runtime {
     ~Nest() { --rt_.depth_; }
     Nest(const Nest&) = delete;
     Nest& operator=(const Nest&) = delete;
-    bool too_deep() const { return rt_.depth_ > rt_.limits_.render_depth; }
+    // Past the limit, or where little of the thread's stack is left: frames differ by compiler.
+    bool too_deep() const {
+      return rt_.depth_ > rt_.limits_.render_depth || StackPointer() < rt_.stack_floor_;
+    }
 
    private:
     Runtime& rt_;
@@ -66,6 +73,8 @@ class Runtime {
   static constexpr uint64_t kBytesPerStep = 64;
   const TemplateLimits limits_;
   uint64_t steps_left_;
+  static constexpr size_t kStackRoom = 256u << 10;  // for what runs between two looks
+  const uintptr_t stack_floor_;
   uint32_t depth_ = 0;
 };
 
