@@ -15,7 +15,11 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-inline constexpr size_t kMaxFloatTile = kLanes == 16 ? 16 : 8;
+inline constexpr size_t kParts = kPanelRows / kLanes;  // vectors of one column
+// Tokens whose sums stay in registers beside a column.
+inline constexpr size_t kMaxFloatTile = kLanes == 16 ? 16 : 6;
+// Tokens up to which 16-bit weights are widened in registers instead of once for all.
+inline constexpr size_t kMaxFusedTile = 2;
 
 // Where a tile of tokens keeps its sums between chunks of columns: `out`, or nothing before the
 // first.
@@ -38,23 +42,84 @@ struct Sums {
   }
 };
 
+// The sums of T tokens with one panel's rows.
+template <int T>
+struct Accumulators {
+  HWY_INLINE explicit Accumulators(const Sums& from) : sums(from) {
+    HWY_UNROLL(16)
+    for (int t = 0; t < T; ++t) {
+      HWY_UNROLL(4)
+      for (size_t i = 0; i < kParts; ++i) acc[t][i] = sums.Load(t, i * kLanes);
+    }
+  }
+  // Adds column c of x [T, stride] times the 16 weights of that column.
+  HWY_INLINE void Add(const VF* column, const float* HWY_RESTRICT x, size_t stride, size_t c) {
+    HWY_UNROLL(16)
+    for (int t = 0; t < T; ++t) {
+      const VF value = hn::Set(DF(), x[t * stride + c]);
+      HWY_UNROLL(4)
+      for (size_t i = 0; i < kParts; ++i) acc[t][i] = hn::MulAdd(column[i], value, acc[t][i]);
+    }
+  }
+  HWY_INLINE void Store() const {
+    HWY_UNROLL(16)
+    for (int t = 0; t < T; ++t) {
+      HWY_UNROLL(4)
+      for (size_t i = 0; i < kParts; ++i) sums.Store(acc[t][i], t, i * kLanes);
+    }
+  }
+  VF acc[T][kParts];
+  const Sums sums;  // a copy: what is stored cannot alias it
+};
+
 // Adds cols columns of w [cols, 16] times x [T, cols] to the sums of T tokens.
 template <int T>
 static HWY_NOINLINE void FloatTile(const float* HWY_RESTRICT w, const float* HWY_RESTRICT x,
                                    size_t x_stride, size_t cols, const Sums& sums) {
-  for (size_t lane = 0; lane < sums.rows; lane += kLanes) {
-    VF acc[T];
-    HWY_UNROLL(16)
-    for (int t = 0; t < T; ++t) acc[t] = sums.Load(t, lane);
-    for (size_t c = 0; c < cols; ++c) {
-      const VF column = hn::LoadU(DF(), w + c * kPanelRows + lane);
-      HWY_UNROLL(16)
-      for (int t = 0; t < T; ++t)
-        acc[t] = hn::MulAdd(column, hn::Set(DF(), x[t * x_stride + c]), acc[t]);
-    }
-    HWY_UNROLL(16)
-    for (int t = 0; t < T; ++t) sums.Store(acc[t], t, lane);
+  Accumulators<T> a(sums);
+  for (size_t c = 0; c < cols; ++c) {
+    VF column[kParts];
+    HWY_UNROLL(4)
+    for (size_t i = 0; i < kParts; ++i)
+      column[i] = hn::LoadU(DF(), w + c * kPanelRows + i * kLanes);
+    a.Add(column, x, x_stride, c);
   }
+  a.Store();
+}
+
+// Columns 2 i and 2 i + 1 of kLanes rows, which lie in words of two 16-bit values.
+template <bool kBf16>
+static HWY_INLINE void LoadPair(const uint8_t* word, VF* even, VF* odd) {
+  if constexpr (kBf16) {
+    const VU v = LoadWord(word, 0);
+    *even = hn::BitCast(DF(), hn::ShiftLeft<16>(v));
+    *odd = hn::BitCast(DF(), hn::And(v, hn::Set(DU(), 0xffff0000u)));
+  } else {
+    const VF low = LoadHalves(word), high = LoadHalves(word + 2 * kLanes);
+#if HWY_TARGET == HWY_SCALAR
+    *even = low;
+    *odd = high;
+#else
+    *even = hn::ConcatEven(DF(), high, low);
+    *odd = hn::ConcatOdd(DF(), high, low);
+#endif
+  }
+}
+
+// FloatTile over words of two 16-bit columns: the same sums in the same order.
+template <bool kBf16, int T>
+static HWY_NOINLINE void PairTile(const uint8_t* body, const float* HWY_RESTRICT x, size_t x_stride,
+                                  size_t cols, const Sums& sums) {
+  Accumulators<T> a(sums);
+  for (size_t c = 0; c < cols; c += 2) {
+    VF even[kParts], odd[kParts];
+    HWY_UNROLL(4)
+    for (size_t i = 0; i < kParts; ++i)
+      LoadPair<kBf16>(body + c / 2 * 64 + 4 * kLanes * i, even + i, odd + i);
+    a.Add(even, x, x_stride, c);
+    if (c + 1 < cols) a.Add(odd, x, x_stride, c + 1);
+  }
+  a.Store();
 }
 
 template <class Tile>
@@ -68,6 +133,22 @@ static HWY_INLINE void ForTiles(size_t tokens, const Tile& tile) {
   if (t + 2 <= tokens) tile.template Run<2>(t), t += 2;
   if (t < tokens) tile.template Run<1>(t);
 }
+
+template <bool kBf16>
+struct PairTiles {
+  template <int T>
+  HWY_INLINE void Run(size_t t) const {
+    if constexpr (T <= kMaxFusedTile) {
+      Sums tile = sums;
+      tile.out += t * sums.stride;
+      PairTile<kBf16, T>(body, x + t * x_stride, x_stride, cols, tile);
+    }
+  }
+  const uint8_t* body;
+  const float* x;
+  size_t x_stride, cols;
+  Sums sums;
+};
 
 struct FloatTiles {
   template <int T>
@@ -96,20 +177,12 @@ static HWY_NOINLINE void Widen(const uint8_t* body, const uint8_t* head, size_t 
   }
 }
 
-// Words of two 16-bit columns.
 template <bool kBf16>
 static HWY_NOINLINE void WidenPairs(const uint8_t* body, size_t words, float* dst) {
   for (size_t i = 0; i < words; ++i) {
     for (size_t lane = 0; lane < kPanelRows; lane += kLanes) {
-      const VU v = LoadWord(body + 4 * lane, i);
       VF even, odd;
-      if constexpr (kBf16) {
-        even = hn::BitCast(DF(), hn::ShiftLeft<16>(v));
-        odd = hn::BitCast(DF(), hn::And(v, hn::Set(DU(), 0xffff0000u)));
-      } else {
-        even = LowHalf16(v);
-        odd = HighHalf16(v);
-      }
+      LoadPair<kBf16>(body + 64 * i + 4 * lane, &even, &odd);
       hn::StoreU(even, DF(), dst + 2 * i * kPanelRows + lane);
       hn::StoreU(odd, DF(), dst + (2 * i + 1) * kPanelRows + lane);
     }
@@ -205,6 +278,15 @@ void MatMulFloat(const PackedMatrix& w, const Activations& x, size_t first, size
         continue;
       }
 #endif
+      if (x.tokens <= kMaxFusedTile && (w.type == DType::kF16 || w.type == DType::kBF16)) {
+        const uint8_t* body = w.data + p * PanelBytes(w.type, w.cols) + c / 2 * 64;
+        if (w.type == DType::kF16) {
+          ForTiles(x.tokens, PairTiles<false>{body, x.x + c, x.stride, cols, sums});
+        } else {
+          ForTiles(x.tokens, PairTiles<true>{body, x.x + c, x.stride, cols, sums});
+        }
+        continue;
+      }
       const float* columns = PanelToFloat(w, p, c, cols, scratch);
       ForTiles(x.tokens, FloatTiles{columns, x.x + c, x.stride, cols, sums});
     }
