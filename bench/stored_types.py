@@ -2,7 +2,7 @@
 """Measures every stored type beside llama.cpp: Qwen 2.5 1.5B, requantized to that type alone by llama.cpp's own
 quantizer, prefill of 512 and decode on both, in alternation. Prints a Markdown table.
 
-    python3 bench/types.py [--types Q4_0,Q6_K] [-r 3] [--keep]
+    python3 bench/stored_types.py [--types Q4_0,Q6_K] [-r 3] [--keep]
 
 Files are made beside the peer, one at a time, and removed again unless --keep. MXFP4, which the quantizer gives to
 experts only, has its row in snug_kernel_bench.
