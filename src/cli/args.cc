@@ -127,6 +127,13 @@ void EngineArgs::Add(Verb verb, bool with_context) {
   verb.Flag("--show-config", show_config, "print every option and where it came from");
 }
 
+void EngineArgs::AddKeep(Verb verb) {
+  verb.Add("--kv-keep", keep,
+           "which rows of the cache stay, as h2o:budget=0.2 (`snug methods` lists them; not "
+           "given: all)")
+      .Environment("SNUG_KV_KEEP");
+}
+
 void EngineArgs::ShowConfig() const {
   if (!show_config) return;
   for (const Setting& setting : Settings(verb_->app()))
@@ -160,6 +167,9 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   if (threads < 0 || threads > 1024) {
     return MakeError(Code::kUsage, fmt::format("-t {} is outside 0 .. 1024", threads), {},
                      {{"option", "--threads"}, {"value", std::to_string(threads)}});
+  }
+  if (!keep.empty()) {
+    SNUG_ASSIGN(o.keep, ParseKeep(keep));
   }
   std::string k = kv, v = kv;
   if (const size_t comma = kv.find(','); kv.rfind("k=", 0) == 0 && comma != std::string::npos) {
@@ -280,6 +290,7 @@ Json PlanJson(const MemoryPlan& plan) {
           {"chunk", plan.chunk},
           {"snapshots", plan.snapshots},
           {"state_bytes", plan.kv_state_bytes},
+          {"kv_rows", plan.kv_rows},
           {"threads", plan.threads},
           {"suggestions", suggestions},
           {"predicted",

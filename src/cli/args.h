@@ -17,11 +17,14 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
+  std::string keep;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false;
   // Without `with_context` the verb finds the context itself.
   void Add(Verb verb, bool with_context = true);
+  // Adds --kv-keep, for verbs whose sequences are prompts and answers.
+  void AddKeep(Verb verb);
   // Prints the options and where they came from, with --show-config, on stderr.
   void ShowConfig() const;
   Result<EngineOptions> Resolve() const;
@@ -72,6 +75,7 @@ void AddCalibrate(CLI::App& app, int* exit_code);
 void AddConvert(CLI::App& app, int* exit_code);
 void AddQuantize(CLI::App& app, int* exit_code);
 void AddDoctor(CLI::App& app, int* exit_code);
+void AddMethods(CLI::App& app, int* exit_code);
 void AddRepro(CLI::App& app, int* exit_code);
 
 // A file, or standard input for "-". kBadInput for more than `max_bytes`.

@@ -173,6 +173,8 @@ Status Bench(const Args& a) {
       for (uint32_t r = 0; r < repeats; ++r) {
         SNUG_TRY(MeasureLimit(*engine, row));
         SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
+        // Rows that were dropped do not come back: there the next round goes on.
+        if (options.keep != nullptr) continue;
         for (uint32_t s = 0; s < p; ++s) SNUG_TRY(engine->Rollback(s, depth));
       }
       done(row);
@@ -192,6 +194,7 @@ void AddBench(CLI::App& app, int* exit_code) {
   Verb bench(app, "bench", "measure prefill and decode beside the machine's bandwidth");
   bench.Footer("example: snug bench model.gguf -p 512,2048 -n 64 -d 0,8192 --kv q8_0 -r 5");
   a->engine.Add(bench, false);
+  a->engine.AddKeep(bench);
   bench.Add("-p,--n-prompt", a->prompts, "prompt lengths").Commas().Default();
   bench.Add("-n,--n-gen", a->generate, "tokens to decode").Default();
   bench.Add("-d,--n-depth", a->depths, "tokens held before decoding").Commas().Default();

@@ -379,6 +379,7 @@ void AddChat(CLI::App& app, int* exit_code) {
       "Ctrl-C stops an answer; twice at an empty line it leaves. With a pipe on standard input,\n"
       "each line is a turn. /help lists the commands.");
   a->engine.Add(chat);
+  a->engine.AddKeep(chat);
   chat.Add("--system,--system-prompt", a->chat.system, "the system message");
   chat.Add("-n,--predict,--n-predict", a->predict,
            "tokens of an answer at most (-1, or not given: what the context leaves)");

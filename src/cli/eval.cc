@@ -17,6 +17,8 @@ struct Args {
   EngineArgs engine;
   std::string tokens, logits, text, save_reference, reference;
   uint32_t chunks = 0;
+  std::optional<uint32_t> prefix;
+  uint32_t follow = 512;
   bool json = false;
 };
 
@@ -93,6 +95,22 @@ class Evaluation {
     return {};
   }
 
+  // Reads a prefix as a prompt, then scores what follows it token by token: predictions that come
+  // from the cache as the prompt left it. The prompt's own last one is not scored, its attention
+  // having seen every row.
+  Status Continuation(std::span<const Token> tokens, uint32_t prefix) {
+    engine_.Clear(0);
+    const auto go_on = [](uint32_t, uint32_t) { return !Interrupted(); };
+    SNUG_TRY(engine_.Prefill(0, tokens.first(prefix), go_on));
+    for (size_t i = prefix; i + 1 < tokens.size(); ++i) {
+      if (Interrupted()) return Cancelled();
+      const StepItem item{0, tokens.subspan(i, 1), StepItem::Logits::kLast};
+      SNUG_TRY(engine_.Step({&item, 1}));
+      SNUG_TRY(Row(tokens, i, prefix + 1, engine_.logits(0)));
+    }
+    return {};
+  }
+
   Result<Score> Finish() {
     if (writer_) SNUG_TRY(writer_->Finish());
     return score_;
@@ -124,13 +142,35 @@ class Evaluation {
   Score score_;
 };
 
+Status CheckContinuation(const Args& a) {
+  if (a.text.empty() || *a.prefix < 1 || a.follow < 1 || *a.prefix > kTrainedContext / 2 ||
+      a.follow > kTrainedContext / 2) {
+    return MakeError(
+        Code::kUsage,
+        fmt::format("--prefix {} and --continue {} cannot be scored", *a.prefix, a.follow),
+        "give --text, and one token or more of both");
+  }
+  return {};
+}
+
 Status Eval(Args& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   if (a.tokens.empty() == a.text.empty()) {
     return MakeError(Code::kUsage, "give either --tokens or --text", "see `snug eval --help`");
   }
-  options.logit_rows = std::min(kRows, options.context);
-  if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
+  if (a.prefix) {
+    SNUG_TRY(CheckContinuation(a));
+    options.context = *a.prefix + a.follow;
+    options.plane_head = false;  // every logit counts
+  } else if (options.keep != nullptr) {
+    return MakeError(Code::kUsage,
+                     "a prompt's own predictions see every row, whatever --kv-keep drops after it",
+                     "score what follows a prompt: --prefix 4096 --continue 512",
+                     {{"option", "--kv-keep"}, {"value", options.keep->spec()}});
+  } else {
+    options.logit_rows = std::min(kRows, options.context);
+    if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
+  }
   // Texts are read before the plan is made, which counts them as memory in use.
   std::vector<Token> tokens;
   std::string text;
@@ -156,25 +196,27 @@ Status Eval(Args& a) {
   } else {
     tokens.reserve(text.size() + 2);  // a token stands for a byte or more
     engine->tokenizer().Encode(text, {true, false}, &tokens);
-    const uint32_t c = engine->options().context;
+    const uint32_t c = engine->options().context + (a.prefix ? 1 : 0);
     const uint64_t fit = tokens.size() / c;
     const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
     if (chunks == 0) {
       return MakeError(
           Code::kBadInput,
           fmt::format("{} has {} tokens, less than one chunk of {}", a.text, tokens.size(), c),
-          fmt::format("give -c {} or less", tokens.size()));
+          a.prefix ? "give a longer text, or less of --prefix and --continue"
+                   : fmt::format("give -c {} or less", tokens.size()));
     }
     // As llama-perplexity: the second half of each chunk is scored; a chunk starts with BOS where
     // the model adds it.
-    const size_t first = c / 2 + 1;
+    const size_t first = a.prefix ? *a.prefix + 1 : c / 2 + 1;
     SNUG_TRY(evaluation.Open(chunks * (c - first)));
     Progress scoring("scoring", ProgressUnit::kTokens, false);
     for (uint64_t i = 0; i < chunks; ++i) {
       std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
                                tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * c));
       if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
-      SNUG_TRY(evaluation.Chunk(chunk, first));
+      SNUG_TRY(a.prefix ? evaluation.Continuation(chunk, *a.prefix)
+                        : evaluation.Chunk(chunk, first));
       scoring.Update((i + 1) * c, chunks * c);
     }
   }
@@ -186,6 +228,7 @@ Status Eval(Args& a) {
     out["kl_max"] = score.kl_max;
     out["top1"] = static_cast<double>(score.same_top) / static_cast<double>(score.compared);
   }
+  if (a.prefix) out["kv_held"] = engine->kv_bytes_held();
   if (a.json) {
     fmt::print("{}\n", DumpJson(out));
   } else {
@@ -202,12 +245,19 @@ void AddEval(CLI::App& app, int* exit_code) {
   Verb eval(app, "eval", "logits of tokens, perplexity of a text, divergence from a reference");
   eval.Footer(
       "examples: snug eval model.gguf --text book.txt -c 512 --chunks 4\n"
-      "          snug eval model.gguf --tokens ids.json --logits out.safetensors --exact");
+      "          snug eval model.gguf --tokens ids.json --logits out.safetensors --exact\n"
+      "          snug eval model.gguf --text book.txt --prefix 4096 --kv-keep h2o --reference "
+      "dense");
   a->engine.Add(eval);
+  a->engine.AddKeep(eval);
   eval.Add("--tokens", a->tokens, "a JSON array of token ids, taken as they are");
   eval.Add("--logits", a->logits, "write float32 logits [tokens, vocab] here");
   eval.Add("--text,-f,--file", a->text, "score this text in chunks of -c tokens");
   eval.Add("--chunks", a->chunks, "chunks to score (0: all)").Default();
+  eval.Add("--prefix", a->prefix,
+           "score what follows prompts of so many tokens, instead of whole chunks");
+  eval.Add("--continue", a->follow, "with --prefix: tokens that follow, taken as they are")
+      .Default();
   eval.Add("--save-reference", a->save_reference, "keep the scored logits here");
   eval.Add("--reference", a->reference, "compare with logits kept before");
   eval.Flag("--json", a->json, "one JSON object on stdout");

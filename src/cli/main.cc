@@ -40,6 +40,7 @@ int Run(int argc, char** argv, bool json) {
   AddQuantize(app, &exit_code);
   AddCalibrate(app, &exit_code);
   AddDoctor(app, &exit_code);
+  AddMethods(app, &exit_code);
   AddRepro(app, &exit_code);
   Result<std::vector<std::string>> words = Words(argc, argv);
   if (!words.ok()) return Report(words.error(), json);

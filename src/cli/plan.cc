@@ -29,6 +29,10 @@ void PrintPlan(const MemoryPlan& p) {
     fmt::print(", {} of {} experts in a cache", p.expert_slots, p.experts);
   }
   fmt::print(", {} prompt tokens a step, {} threads\n", p.chunk, p.threads);
+  if (p.kv_rows < p.context) {
+    fmt::print("the cache keeps {} of {} rows; a prompt between two layers takes {}\n", p.kv_rows,
+               p.context, FormatBytes(p.hidden_bytes));
+  }
   if (p.kv_state_bytes > 0) {
     fmt::print("a sequence's state takes {}; {} snapshots to go back to\n",
                FormatBytes(p.kv_state_bytes), p.snapshots);
@@ -79,6 +83,7 @@ void AddPlan(CLI::App& app, int* exit_code) {
       "example: snug plan model.gguf --memory 600MiB -c 2048\nEnds with 0 when it fits, with 4 "
       "when not.");
   a->engine.Add(plan);
+  a->engine.AddKeep(plan);
   plan.Flag("--json", a->json, "one JSON object on stdout");
   plan.Callback([a, exit_code] {
     const Result<int> r = Plan(a->engine, a->json);

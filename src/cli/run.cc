@@ -172,6 +172,7 @@ Result<int> Run(RunArgs& a) {
                         {"planned", engine->plan().peak_total},
                         {"ledger_peak", ledger.total_peak},
                         {"rss_peak", os.peak_rss},
+                        {"kv_held", engine->kv_bytes_held()},
                         {"owners", OwnersJson(ledger.peak)}}},
                       {"bytes_touched_per_token", g.bytes_touched_per_token},
                       {"disk_bytes_per_token", g.disk_bytes_per_token},
@@ -211,6 +212,7 @@ void AddRun(CLI::App& app, int* exit_code) {
       "example: snug run model.gguf --memory 600MiB -p 'Once upon a time' -n 100\n"
       "The answer goes to stdout, all else to stderr. Ctrl-C keeps what there is and ends with 5.");
   a->engine.Add(run);
+  a->engine.AddKeep(run);
   a->prompt_option = run.Add("-p,--prompt", a->prompt, "the prompt, as it is");
   run.Add("-f,--file", a->file, "read the prompt from a file (- or nothing: standard input)")
       .Excludes(*a->prompt_option);

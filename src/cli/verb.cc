@@ -36,6 +36,7 @@ template Option Verb::Add(const std::string&, uint64_t&, const std::string&) con
 template Option Verb::Add(const std::string&, std::optional<int64_t>&, const std::string&) const;
 template Option Verb::Add(const std::string&, float&, const std::string&) const;
 template Option Verb::Add(const std::string&, double&, const std::string&) const;
+template Option Verb::Add(const std::string&, std::optional<uint32_t>&, const std::string&) const;
 template Option Verb::Add(const std::string&, std::vector<std::string>&, const std::string&) const;
 template Option Verb::Add(const std::string&, std::vector<uint32_t>&, const std::string&) const;
 

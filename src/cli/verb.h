@@ -40,8 +40,8 @@ class Verb {
  public:
   Verb(CLI::App& program, const std::string& name, const std::string& description);
   // `names` as CLI11 writes them: "NAME" for a positional, "-n,--name". The value is written to
-  // `value`, which must outlive the parse: std::string, int, uint32_t, uint64_t, float, double, an
-  // optional int64_t, or a vector of std::string or uint32_t.
+  // `value`, which must outlive the parse: std::string, int, uint32_t, uint64_t, float, double,
+  // optional int64_t or uint32_t, or a vector of std::string or uint32_t.
   template <class T>
   Option Add(const std::string& names, T& value, const std::string& help) const;
   Option Flag(const std::string& names, bool& value, const std::string& help) const;

@@ -87,9 +87,14 @@ Status Engine::Load() {
   SNUG_ASSIGN(KvCache cache,
               KvCache::Create(MakeKvLayout(config(), options_, plan_.chunk), *ledger_));
   cache_ = std::make_unique<KvCache>(std::move(cache));
-  const BlocksLayout blocks{&config(),        plan_.chunk,        plan_.logit_rows,
-                            options_.context, options_.sequences, plan_.threads};
+  const BlocksLayout blocks =
+      MakeBlocksLayout(config(), options_, plan_.chunk, plan_.logit_rows, plan_.threads);
   SNUG_ASSIGN(blocks_, Blocks::Create(blocks, options_.exact, divisors, *ledger_, *pool_, *cache_));
+  if (options_.keep != nullptr) {
+    SNUG_ASSIGN(hidden_,
+                Buffer::Allocate(*ledger_, Owner::kActivations, HiddenBytes(config(), options_),
+                                 Pages::kNormal, "a prompt between two layers"));
+  }
   if (options_.observe == Observation::kCalibrate) {
     SNUG_ASSIGN(calibration_, Calibration::Create(layout_, *ledger_));
     Observe(calibration_.get());
@@ -129,6 +134,7 @@ void Engine::Truncate(uint32_t sequence, uint32_t length) {
 
 Status Engine::Rollback(uint32_t sequence, uint32_t length) {
   if (length >= cache_->length(sequence)) return {};
+  assert(options_.keep == nullptr || length == 0);  // dropped rows do not come back
   replay_.assign(history_[sequence].begin(), history_[sequence].begin() + length);
   Truncate(sequence, length);
   const std::span<const Token> all(replay_);
@@ -164,6 +170,22 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   return best;
 }
 
+Status Engine::CheckTokens(uint32_t sequence, std::span<const Token> tokens) const {
+  if (cache_->length(sequence) + tokens.size() > options_.context) {
+    return MakeError(Code::kDoesNotFit,
+                     fmt::format("{} tokens held and {} new ones exceed the context of {}",
+                                 cache_->length(sequence), tokens.size(), options_.context),
+                     "give a larger --ctx-size");
+  }
+  for (Token t : tokens) {
+    if (t < 0 || static_cast<uint32_t>(t) >= config().vocab) {
+      return MakeError(Code::kBadInput,
+                       fmt::format("token {} is outside the vocabulary of {}", t, config().vocab));
+    }
+  }
+  return {};
+}
+
 Status Engine::Check(std::span<const StepItem> items) const {
   size_t rows = 0, logit_rows = 0;
   for (const StepItem& item : items) {
@@ -171,18 +193,8 @@ Status Engine::Check(std::span<const StepItem> items) const {
     rows += n;
     if (item.logits == StepItem::Logits::kLast) logit_rows += 1;
     if (item.logits == StepItem::Logits::kAll) logit_rows += n;
-    if (cache_->length(item.sequence) + n > options_.context) {
-      return MakeError(Code::kDoesNotFit,
-                       fmt::format("{} tokens held and {} new ones exceed the context of {}",
-                                   cache_->length(item.sequence), n, options_.context),
-                       "give a larger --ctx-size");
-    }
-    for (Token t : item.tokens) {
-      if (t < 0 || static_cast<uint32_t>(t) >= config().vocab) {
-        return MakeError(Code::kBadInput, fmt::format("token {} is outside the vocabulary of {}", t,
-                                                      config().vocab));
-      }
-    }
+    assert(options_.keep == nullptr || n == 1);
+    SNUG_TRY(CheckTokens(item.sequence, item.tokens));
   }
   assert(rows > 0 && rows <= plan_.chunk && logit_rows <= plan_.logit_rows);
   return {};
@@ -291,6 +303,7 @@ Status Engine::Step(std::span<const StepItem> items) {
     cache_->Commit(item.sequence, static_cast<uint32_t>(item.tokens.size()));
     history_[item.sequence].insert(history_[item.sequence].end(), item.tokens.begin(),
                                    item.tokens.end());
+    if (options_.keep != nullptr) cache_->DropRows(item.sequence, *pool_);
   }
   traffic_.kv_bytes += blocks_->kv_bytes_read() - kv_before;
   return {};
@@ -302,6 +315,7 @@ std::span<const float> Engine::logits(size_t row) const {
 
 Status Engine::Prefill(uint32_t sequence, std::span<const Token> tokens,
                        const std::function<bool(uint32_t done, uint32_t total)>& progress) {
+  if (options_.keep != nullptr) return PrefillByLayer(sequence, tokens, progress);
   const auto total = static_cast<uint32_t>(tokens.size());
   uint32_t done = 0;
   while (done < total) {

@@ -56,14 +56,15 @@ void Total(MemoryPlan& plan) {
 }
 
 // Cache bytes that attention reads for a token after `depth` others.
-uint64_t KvRead(const ModelConfig& c, uint64_t page_bytes, uint32_t depth) {
+uint64_t KvRead(const KvLayout& kv, uint32_t depth) {
   uint64_t tiles = 0;
-  for (uint32_t l = 0; l < c.layers; ++l) {
-    if (c.recurrent[l]) continue;
-    const uint64_t seen = c.window[l] == 0 ? depth : std::min(c.window[l], depth);
-    tiles += (seen + kTileTokens - 1) / kTileTokens;
+  for (uint32_t l = 0; l < kv.window.size(); ++l) {
+    if (!kv.Attends(l)) continue;
+    const uint64_t seen = kv.window[l] == 0 ? depth : std::min(kv.window[l], depth);
+    const uint64_t held = kv.Drops(l) ? std::min<uint64_t>(seen, kv.kept().MostRows()) : seen;
+    tiles += (held + kTileTokens - 1) / kTileTokens;
   }
-  return tiles * page_bytes;
+  return tiles * kv.tile_bytes();
 }
 
 // The plan of everything but the weights.
@@ -76,30 +77,33 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.chunk = c.encoder ? chunk : std::min(chunk, x.options.context);
   plan.logit_rows = c.encoder ? 0 : std::min(std::max(1u, x.options.logit_rows), plan.chunk);
   const KvLayout kv = MakeKvLayout(c, x.options, plan.chunk);
-  const BlocksLayout blocks{
-      &c, plan.chunk, plan.logit_rows, x.options.context, x.options.sequences, x.threads};
+  const BlocksLayout blocks =
+      MakeBlocksLayout(c, x.options, plan.chunk, plan.logit_rows, x.threads);
   // Page tables and the tokens themselves are on the heap.
   plan.base_bytes =
       Buffer::Reserved(x.base + KvCache::TableBytes(kv) +
                            (uint64_t{x.options.sequences} + 1) * x.options.context * sizeof(Token),
                        Pages::kNormal);
   plan.vocab_bytes = x.vocab;
-  plan.kv_page_bytes = kv.page_bytes();
+  plan.kv_tile_bytes = kv.tile_bytes();
+  plan.kv_rows = kv.keep == nullptr ? x.options.context : kv.kept().MostRows();
   plan.kv_state_bytes = kv.states.slot_bytes();
   plan.snapshots = kv.states.snapshots;
   plan.kv_bytes = KvCache::PoolBytes(kv);
-  plan.activation_bytes = Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal);
+  plan.hidden_bytes = Buffer::Reserved(HiddenBytes(c, x.options), Pages::kNormal);
+  plan.activation_bytes =
+      Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal) + plan.hidden_bytes;
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
   if (x.options.observe == Observation::kCalibrate)
     plan.scratch_bytes += Calibration::Bytes(x.layout);
   if (x.options.observe == Observation::kProbe)
     plan.scratch_bytes += WeightProbe::Bytes(x.layout, c.vocab, x.threads);
-  plan.kv_bytes_per_token_at_context = KvRead(c, plan.kv_page_bytes, plan.context);
+  plan.kv_bytes_per_token_at_context = KvRead(kv, plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
     const auto depth = static_cast<uint32_t>(uint64_t{plan.context} * (2 * i + 1) / (2 * kSamples));
-    plan.kv_bytes_per_token_mean += KvRead(c, plan.kv_page_bytes, depth) / kSamples;
+    plan.kv_bytes_per_token_mean += KvRead(kv, depth) / kSamples;
   }
   for (size_t i = 1; i < x.layout.parts.size(); ++i) {
     plan.weight_bytes_per_token += x.layout.parts[i].bytes;
@@ -376,8 +380,48 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.context = o.context;
   kv.sequences = o.sequences;
   kv.chunk = chunk;
+  kv.keep = o.keep;
   return kv;
 }
+
+BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chunk,
+                              uint32_t logit_rows, int threads) {
+  const Observations observes = o.keep != nullptr ? o.keep->observes() : Observations{};
+  const uint32_t log_sums = (observes.any() ? 1 : 0) + (observes.noise.on ? 1 : 0);
+  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums};
+}
+
+uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {
+  return o.keep == nullptr ? 0 : uint64_t{o.context} * c.dim * sizeof(float);
+}
+
+namespace {
+
+// Refuses what cannot be with a method that drops rows.
+Status CheckKeep(const ModelConfig& c, const EngineOptions& o) {
+  if (o.keep == nullptr) return {};
+  const auto refuse = [&](const std::string& why, const std::string& next) {
+    return MakeError(Code::kUsage, fmt::format("--kv-keep {}: {}", o.keep->spec(), why), next,
+                     {{"option", "--kv-keep"}, {"value", o.keep->spec()}});
+  };
+  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
+  if (c.recurrent_layers() > 0) {
+    return refuse(
+        fmt::format("{} of {}'s layers keep a state instead of rows", c.recurrent_layers(), c.name),
+        "leave it out: states are of one size as they are");
+  }
+  if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
+    return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
+                  "leave it out");
+  }
+  if (o.lookup) {
+    return refuse("a draft that fails is rolled back, and dropped rows cannot be",
+                  "--speculate off");
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options) {
@@ -405,6 +449,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
           "use --kv f16 or bf16");
     }
   }
+  SNUG_TRY(CheckKeep(c, options));
   uint64_t vocab = 0;
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));

@@ -14,6 +14,8 @@
 #include "format/model_file.h"
 #include "kernel/attention.h"
 #include "kv/cache.h"
+#include "kv/keep/keep.h"
+#include "model/blocks.h"
 #include "model/model.h"
 #include "weights/experts.h"
 #include "weights/layout.h"
@@ -47,6 +49,7 @@ struct EngineOptions {
   uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
+  std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
@@ -83,8 +86,10 @@ struct MemoryPlan {
   uint64_t weight_bytes_at_load = 0;  // of weight_bytes, those held while bounce buffers load them
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
-  uint64_t kv_page_bytes = 0, kv_state_bytes = 0;  // of a page, of all states of a sequence
-  uint32_t snapshots = 0;                          // of each sequence's states
+  uint64_t kv_tile_bytes = 0, kv_state_bytes = 0;  // 64 rows of a layer, states of a sequence
+  uint32_t kv_rows = 0;       // of a layer without window and a head, where the context is full
+  uint64_t hidden_bytes = 0;  // of activation_bytes: a prompt's rows between two layers
+  uint32_t snapshots = 0;     // of each sequence's states
 
   struct Prediction {  // tokens per second; 0 where nothing was measured
     uint32_t prompt_tokens = 0;
@@ -115,6 +120,10 @@ KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, u
 // MemoryPlan::fits.
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options);
+BlocksLayout MakeBlocksLayout(const ModelConfig& config, const EngineOptions& options,
+                              uint32_t chunk, uint32_t logit_rows, int threads);
+// Bytes of a prompt's rows between two layers, kept where prompts are read layer by layer.
+uint64_t HiddenBytes(const ModelConfig& config, const EngineOptions& options);
 // The kDoesNotFit error that a plan which does not fit turns into, with shortfall and suggestions.
 Error DoesNotFit(const MemoryPlan& plan);
 // Opens the file's metadata and plans: what `snug plan` runs.

@@ -23,16 +23,7 @@ static HWY_INLINE bool SoftmaxStep(float* s, int64_t low, int64_t high, float so
                                    RowState* row, float* alpha) {
   if (low >= high) return false;
   const DF d;
-  if (softcap > 0) {
-    for (size_t i = 0; i < kTileTokens; i += kLanes) {
-      // softcap tanh(z / softcap), then to units of log 2
-      const VF e =
-          Exp(hn::Min(hn::Mul(hn::LoadU(d, s + i), hn::Set(d, -2 / softcap)), hn::Set(d, 88.0f)));
-      const VF t =
-          hn::Sub(hn::Div(hn::Set(d, 2.0f), hn::Add(hn::Set(d, 1.0f), e)), hn::Set(d, 1.0f));
-      hn::StoreU(hn::Mul(t, hn::Set(d, softcap * kLog2E)), d, s + i);
-    }
-  }
+  if (softcap > 0) CapScores(s, softcap);
   const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
   VF max = none;
   if (low <= 0 && high >= static_cast<int64_t>(kTileTokens)) {
@@ -127,21 +118,6 @@ static void PrepareQueryT(const AttentionArgs& args, const float* q, uint8_t* ou
 #endif
   FloatKernel::PrepareQuery(q, args.head_dim, scale, reinterpret_cast<float*>(out));
 }
-
-// Rows beyond which a tile is decoded once for all of them: up to two tiles of rows decode in
-// registers, beside products that leave these units idle.
-inline constexpr size_t kDecodedRows = 2 * kRowTile;
-
-// The keys and values of one KV head in a page.
-struct HeadTiles {
-  HeadTiles(const AttentionArgs& args, TileAt at) {
-    const size_t key_bytes = KvTileBytes(args.key_type, args.head_dim);
-    const size_t value_bytes = KvTileBytes(args.value_type, args.head_dim);
-    keys = args.tiles[at.tile] + at.head * key_bytes;
-    values = args.tiles[at.tile] + args.kv_heads * key_bytes + at.head * value_bytes;
-  }
-  const uint8_t *keys, *values;
-};
 
 static void WalkTilesT(const AttentionArgs& args, const Block& b, TileAt first, uint32_t last,
                        TileAt next, float* decoded) {

@@ -39,6 +39,11 @@ void StoreValue(KvType type, const float* v, size_t head_dim, size_t slot, uint8
 // The slow references' view: decodes a slot to float32 [head_dim].
 void LoadKey(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* k);
 void LoadValue(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* v);
+// Moves an encoded token from one slot to another, bit by bit.
+void CopyKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+             size_t to_slot);
+void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+               size_t to_slot);
 
 // One sequence's rows in one layer.
 struct AttentionArgs {
@@ -57,12 +62,19 @@ struct AttentionArgs {
   size_t q_stride = 0;
   uint32_t tokens = 0;
   uint32_t first_pos = 0;
-  // Tile of KV head h covering tokens [64 j, 64 j + 64): key_tile(j) + h * key_bytes. `tiles` is
-  // indexed by absolute j; entries before the window are not read.
-  const uint8_t* const* tiles =
-      nullptr;           // [n] page base: keys of all heads, then values of all heads
+  // Page bases. A page holds tokens [64 j, 64 j + 64) of `page_heads` KV heads (0: of all): their
+  // keys, then their values. Each such group of heads has a table of its own, `table_stride`
+  // entries after the one before, indexed by absolute j; entries before the window are not read.
+  // Where rows have been dropped, a token's place in the tables is what counts as its position:
+  // queries see what lies before them, in whatever order.
+  const uint8_t* const* tiles = nullptr;
+  uint32_t page_heads = 0;
+  size_t table_stride = 0;
   float* out = nullptr;  // [tokens, heads * head_dim], row stride out_stride
   size_t out_stride = 0;
+  // [tokens, heads] where each softmax leaves its logarithm of the sum of weights, in units of
+  // log 2, for Observe; or null.
+  float* log_sums = nullptr;
 };
 
 // Work is cut into independent tasks for the caller's threads. Prefill (many tokens) and encoders:
@@ -90,5 +102,34 @@ void CombinePartials(const AttentionArgs& args, const AttentionPlan& plan, const
 
 // Slow, obvious reference in double over decoded tiles.
 void AttentionReference(const AttentionArgs& args);
+
+// Weights of a flattened softmax with noise, in the place of attention's own: those of the softmax
+// of (score + z) / temperature, z drawn from the standard Gumbel distribution by seed, head and the
+// tokens of query and key (Adnan et al. 2024, Keyformer).
+struct ScoreNoise {
+  float temperature = 0;  // 0: attention's own weights
+  bool gumbel = false;    // else z = 0
+  uint64_t seed = 0;
+  const uint32_t* positions = nullptr;  // [kv_heads, stride of the sums] each row's token
+  uint32_t first_position = 0;          // the token of the call's first query
+  float* log_sums = nullptr;            // [tokens, heads] room for the softmax's own sums
+};
+
+// How much attention each held token gets: sums over query rows of their weights, each the mean
+// over the query heads of a KV head. Scores are computed once more from the keys, beside the
+// log_sums that attention left, so that no matrix of queries by keys exists. A token's sum adds row
+// by row in the rows' order, whatever the chunks and threads. Layers without window only.
+struct ColumnSums {
+  uint32_t first_row = 0;  // rows of the call before it are not counted
+  float* sums = nullptr;   // [kv_heads, stride], by token; added to
+  size_t stride = 0;       // whole tiles
+  ScoreNoise noise;
+};
+uint32_t ObserveTasks(const AttentionArgs& args);
+// `scratch` as for AttendTask. The tasks of one call touch different sums.
+void ObserveTask(const AttentionArgs& args, const ColumnSums& to, uint32_t task, uint8_t* scratch);
+// With noise, these go before them: they fill noise.log_sums.
+uint32_t NoiseTasks(const AttentionArgs& args);
+void NoiseTask(const AttentionArgs& args, const ColumnSums& to, uint32_t task, uint8_t* scratch);
 
 }  // namespace snug

@@ -2,6 +2,7 @@
 // division into tasks (attention_tasks.cc).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -36,6 +37,19 @@ void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out);
 struct TileAt {
   uint32_t head = 0, tile = 0;
 };
+// Its keys and values.
+struct HeadTiles {
+  HeadTiles(const AttentionArgs& args, TileAt at) {
+    const uint32_t heads = args.page_heads == 0 ? args.kv_heads : args.page_heads;
+    const uint32_t group = at.head / heads, head = at.head % heads;
+    const size_t key_bytes = KvTileBytes(args.key_type, args.head_dim);
+    const size_t value_bytes = KvTileBytes(args.value_type, args.head_dim);
+    const uint8_t* page = args.tiles[group * args.table_stride + at.tile];
+    keys = page + head * key_bytes;
+    values = page + heads * key_bytes + head * value_bytes;
+  }
+  const uint8_t *keys, *values;
+};
 // Floats that WalkTiles decodes into: a tile of keys, one of values, and the scales of both.
 inline size_t DecodedFloats(size_t head_dim) {
   return kTileTokens * (2 * PaddedDim(head_dim) + 3 * (head_dim / kKvBlock));
@@ -44,6 +58,45 @@ inline size_t DecodedFloats(size_t head_dim) {
 // walked afterwards, fetched meanwhile. `decoded`: see DecodedFloats.
 void WalkTiles(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
                TileAt next, float* decoded);
+// How rows of a block become weights that are summed: 2 ^ ((score - log_sum + z) / temperature -
+// noise_sum). Rows of [rows].
+struct Weighing {
+  const float* log_sums = nullptr;
+  const float* noise_sums = nullptr;    // null without noise
+  const uint32_t* row_keys = nullptr;   // of the noise; null: z = 0
+  const uint32_t* positions = nullptr;  // of the tile's 64 tokens, where there is noise
+  float inverse_temperature = 1;
+};
+// Adds the weights of a tile's 64 tokens to `sums` [64]: for each token of the call the mean over
+// the rows of its heads.
+void SumColumns(const AttentionArgs& args, const Block& block, TileAt at, const Weighing& weighing,
+                float* decoded, float* sums);
+// Adds the weights of each row to `sums` [rows].
+void SumRows(const AttentionArgs& args, const Block& block, TileAt at, const Weighing& weighing,
+             float* decoded, float* sums);
+
+// Rows (query heads of tokens) that share a decoded tile: their state stays in the L2 cache.
+inline constexpr size_t kBlockRows = 192;
+inline size_t BlockTokens(size_t heads_per_kv) {
+  return std::max<size_t>(1, kBlockRows / heads_per_kv);
+}
+
+// A thread's scratch, laid out.
+struct Scratch {
+  float* decoded;    // [DecodedFloats]
+  uint8_t* queries;  // [rows, head_dim] float32 at most
+  RowState* state;   // [rows]
+  float* part;       // [rows, padded dim] of the current split
+  float* total;      // [rows, padded dim]
+  float* max;        // [rows]
+  float* sum;        // [rows]
+  size_t bytes;
+};
+Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv);
+// Tokens [first, first + n) of KV head `head`, prepared into scratch.
+Block Prepare(const AttentionArgs& args, uint32_t head, uint32_t first, uint32_t n,
+              const Scratch& scratch);
+
 // Joins one split's state into the running total of a row, in split order.
 void JoinPart(const float* part, float part_max, float part_sum, size_t dims, float* max,
               float* sum, float* total);

@@ -13,27 +13,13 @@
 namespace snug {
 namespace {
 
-// Rows (query heads of tokens) that share a decoded tile: their state stays in the L2 cache.
-constexpr size_t kBlockRows = 192;
 constexpr size_t kAlign = 64;
 
 size_t Align(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
-size_t BlockTokens(size_t heads_per_kv) { return std::max<size_t>(1, kBlockRows / heads_per_kv); }
-
 size_t BlockRows(size_t heads_per_kv) { return BlockTokens(heads_per_kv) * heads_per_kv; }
 
-// A thread's scratch, laid out.
-struct Scratch {
-  float* decoded;    // [DecodedFloats]
-  uint8_t* queries;  // [rows, head_dim] float32 at most
-  RowState* state;   // [rows]
-  float* part;       // [rows, padded dim] of the current split
-  float* total;      // [rows, padded dim]
-  float* max;        // [rows]
-  float* sum;        // [rows]
-  size_t bytes;
-};
+}  // namespace
 
 Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv) {
   const size_t padded = PaddedDim(head_dim), rows = BlockRows(heads_per_kv);
@@ -55,6 +41,8 @@ Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv) {
   return s;
 }
 
+namespace {
+
 // The last position that the query at `position` sees.
 uint32_t LastSeen(const AttentionArgs& a, uint32_t position) {
   return a.causal ? position : a.first_pos + a.tokens - 1;
@@ -64,7 +52,8 @@ uint32_t FirstTile(const AttentionArgs& a, uint32_t position) {
   return a.window == 0 || position + 1 <= a.window ? 0 : (position + 1 - a.window) / kTileTokens;
 }
 
-// Tokens [first, first + n) of KV head `head`, prepared into scratch.
+}  // namespace
+
 Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n, const Scratch& s) {
   const size_t group = a.heads / a.kv_heads;
   const size_t query_bytes = a.head_dim * (UsesFloat(a) ? sizeof(float) : sizeof(uint16_t));
@@ -80,6 +69,8 @@ Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n,
   return b;
 }
 
+namespace {
+
 void Reset(const Block& b) {
   for (size_t r = 0; r < b.rows; ++r) {
     b.state[r].max = -std::numeric_limits<float>::infinity();
@@ -93,12 +84,13 @@ size_t PartStride(size_t head_dim) { return PaddedDim(head_dim) + 16; }
 
 // The values of one row of `head` over the sum of its weights, the sink's included; `max` is in
 // units of log 2.
-void Finish(const AttentionArgs& a, size_t head, const float* total, float max, float sum,
-            float* out) {
-  const size_t dims = a.head_dim;
+void Finish(const AttentionArgs& a, size_t row, size_t head, const float* total, float max,
+            float sum) {
   if (a.sinks != nullptr) sum += std::exp2(a.sinks[head] * std::numbers::log2e_v<float> - max);
   const float scale = sum > 0 ? 1 / sum : 0;
-  for (size_t i = 0; i < dims; ++i) out[i] = total[i] * scale;
+  float* out = a.out + row * a.out_stride + head * a.head_dim;
+  for (size_t i = 0; i < a.head_dim; ++i) out[i] = total[i] * scale;
+  if (a.log_sums != nullptr) a.log_sums[row * a.heads + head] = max + std::log2(sum);
 }
 
 // A block of queries over all its splits.
@@ -128,8 +120,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
   for (uint32_t t = 0; t < n; ++t) {
     for (size_t g = 0; g < group; ++g) {
       const size_t r = t * group + g;
-      Finish(a, head * group + g, s.total + r * b.padded_dim, s.max[r], s.sum[r],
-             a.out + (first + t) * a.out_stride + (head * group + g) * a.head_dim);
+      Finish(a, first + t, head * group + g, s.total + r * b.padded_dim, s.max[r], s.sum[r]);
     }
   }
 }
@@ -213,12 +204,10 @@ void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const fl
     const float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + head) * stride;
     JoinPart(p, p[padded], p[padded + 1], padded, &max, &sum, total);
   }
-  Finish(a, head, total, max, sum, a.out + row * a.out_stride + head * a.head_dim);
+  Finish(a, row, head, total, max, sum);
 }
 
 void AttentionReference(const AttentionArgs& a) {
-  const size_t key_bytes = KvTileBytes(a.key_type, a.head_dim);
-  const size_t value_bytes = KvTileBytes(a.value_type, a.head_dim);
   std::vector<float> row(a.head_dim);
   for (uint32_t t = 0; t < a.tokens; ++t) {
     const uint32_t pos = a.first_pos + t;
@@ -229,8 +218,8 @@ void AttentionReference(const AttentionArgs& a) {
       const float* q = a.q + t * a.q_stride + h * a.head_dim;
       std::vector<double> score;
       for (uint32_t p = oldest; p <= last; ++p) {
-        LoadKey(a.key_type, a.tiles[p / kTileTokens] + kv * key_bytes, a.head_dim, p % kTileTokens,
-                row.data());
+        const HeadTiles tiles(a, {kv, static_cast<uint32_t>(p / kTileTokens)});
+        LoadKey(a.key_type, tiles.keys, a.head_dim, p % kTileTokens, row.data());
         double dot = 0;
         for (uint32_t d = 0; d < a.head_dim; ++d) dot += double{q[d]} * row[d];
         dot *= a.scale;
@@ -242,9 +231,8 @@ void AttentionReference(const AttentionArgs& a) {
       for (double& s : score) sum += s = std::exp(s - max);
       std::vector<double> out(a.head_dim);
       for (uint32_t p = oldest; p <= last; ++p) {
-        const uint8_t* values =
-            a.tiles[p / kTileTokens] + a.kv_heads * key_bytes + kv * value_bytes;
-        LoadValue(a.value_type, values, a.head_dim, p % kTileTokens, row.data());
+        const HeadTiles tiles(a, {kv, static_cast<uint32_t>(p / kTileTokens)});
+        LoadValue(a.value_type, tiles.values, a.head_dim, p % kTileTokens, row.data());
         for (uint32_t d = 0; d < a.head_dim; ++d) out[d] += score[p - oldest] / sum * row[d];
       }
       for (uint32_t d = 0; d < a.head_dim; ++d) {

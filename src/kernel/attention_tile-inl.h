@@ -23,6 +23,21 @@ namespace HWY_NAMESPACE {
 inline constexpr size_t kRowTile = 6;  // rows x 4 vectors of accumulators fill the register file
 inline constexpr size_t kVectors = 4;  // vectors of keys (or dimensions) a pass covers in bf16
 
+// Rows beyond which a tile is decoded once for all of them: up to two tiles of rows decode in
+// registers, beside products that leave these units idle.
+inline constexpr size_t kDecodedRows = 2 * kRowTile;
+
+// Scores of one row become softcap tanh(score / softcap), in units of log 2.
+static HWY_INLINE void CapScores(float* s, float softcap) {
+  const DF d;
+  for (size_t i = 0; i < kTileTokens; i += kLanes) {
+    const VF e =
+        Exp(hn::Min(hn::Mul(hn::LoadU(d, s + i), hn::Set(d, -2 / softcap)), hn::Set(d, 88.0f)));
+    const VF t = hn::Sub(hn::Div(hn::Set(d, 2.0f), hn::Add(hn::Set(d, 1.0f), e)), hn::Set(d, 1.0f));
+    hn::StoreU(hn::Mul(t, hn::Set(d, softcap * kLog2E)), d, s + i);
+  }
+}
+
 // Products in float32.
 struct FloatKernel {
   using Element = float;  // of prepared queries and of probabilities

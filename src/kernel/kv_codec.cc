@@ -97,6 +97,40 @@ void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t s
   }
 }
 
+// Copies one encoded token; `from_index` and `to_index` give its places.
+template <class Index>
+void Copy(KvType type, const uint8_t* from, size_t from_slot, const Index& from_index,
+          size_t head_dim, uint8_t* to, size_t to_slot, const Index& to_index) {
+  const size_t padded = PaddedDim(head_dim);
+  const auto whole = [&](auto element) {
+    using Element = decltype(element);
+    for (size_t d = 0; d < head_dim; ++d) {
+      reinterpret_cast<Element*>(to)[to_index(d)] =
+          reinterpret_cast<const Element*>(from)[from_index(d)];
+    }
+  };
+  switch (type) {
+    case KvType::kF32:
+      return whole(float());
+    case KvType::kF16:
+    case KvType::kBF16:
+      return whole(uint16_t());
+    case KvType::kQ8_0:
+      whole(uint8_t());
+      break;
+    case KvType::kQ4_0:
+      for (size_t d = 0; d < head_dim; ++d) {
+        const size_t a = from_index(d), b = to_index(d);
+        SetNibble(to + b / 2, b % 2 != 0, static_cast<int8_t>(from[a / 2] >> (a % 2 * 4) & 15));
+      }
+      break;
+  }
+  for (size_t b = 0; b < head_dim / kKvBlock; ++b) {
+    Scales(type, padded, to)[b * kTileTokens + to_slot] =
+        Scales(type, padded, const_cast<uint8_t*>(from))[b * kTileTokens + from_slot];
+  }
+}
+
 template <class Index>
 void Load(KvType type, const uint8_t* tile, size_t head_dim, size_t padded, size_t slot, float* v,
           const Index& index) {
@@ -170,6 +204,30 @@ void LoadKey(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, flo
 void LoadValue(KvType type, const uint8_t* tile, size_t head_dim, size_t slot, float* v) {
   const size_t padded = PaddedDim(head_dim);
   Load(type, tile, head_dim, padded, slot, v, [=](size_t d) { return ValueIndex(d, slot); });
+}
+
+namespace {
+
+struct KeyPlace {
+  size_t slot, head_dim;
+  size_t operator()(size_t d) const { return KeyIndex(d, slot, head_dim); }
+};
+struct ValuePlace {
+  size_t slot;
+  size_t operator()(size_t d) const { return ValueIndex(d, slot); }
+};
+
+}  // namespace
+
+void CopyKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+             size_t to_slot) {
+  Copy(type, from, from_slot, KeyPlace{from_slot, head_dim}, head_dim, to, to_slot,
+       KeyPlace{to_slot, head_dim});
+}
+
+void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+               size_t to_slot) {
+  Copy(type, from, from_slot, ValuePlace{from_slot}, head_dim, to, to_slot, ValuePlace{to_slot});
 }
 
 }  // namespace snug

@@ -20,12 +20,20 @@ uint32_t OldestSeen(uint32_t position, uint32_t window) {
 
 }  // namespace
 
+KeptLayout KvLayout::kept() const {
+  KeptLayout k{keep, 0, kv_heads, context, sequences};
+  for (uint32_t l = 0; l < layers; ++l) k.layers += Drops(l) ? 1 : 0;
+  return k;
+}
+
 uint64_t KvLayout::page_bytes() const {
-  return uint64_t{kv_heads} * (KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim));
+  const uint64_t head = KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim);
+  return kv_heads / groups() * head;
 }
 
 uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   if (!Attends(layer)) return 0;
+  if (Drops(layer)) tokens = std::min(tokens, kept().MostRows());
   const uint32_t all = Tiles(tokens);
   if (window[layer] == 0) return all;
   // Window, rollback margin and the largest chunk, at the worst alignment.
@@ -36,7 +44,9 @@ uint64_t KvLayout::total_pages() const {
   if (one_step) return layers * (Tiles(chunk) + sequences);
   uint64_t pages = 0;
   for (uint32_t l = 0; l < layers; ++l) pages += PagesOf(l, context);
-  return pages * sequences;
+  pages *= sequences;
+  if (keep != nullptr) pages += Tiles(context) - Tiles(kept().MostRows());
+  return pages * groups();
 }
 
 namespace {
@@ -51,13 +61,16 @@ uint64_t PagesBytes(const KvLayout& layout) {
 }  // namespace
 
 uint64_t KvCache::PoolBytes(const KvLayout& layout) {
-  return PagesBytes(layout) + StateStore::PoolBytes(layout.states);
+  const uint64_t kept = layout.kept().bytes();
+  if (kept > kMaxPoolBytes) return kMaxPoolBytes;
+  return PagesBytes(layout) + StateStore::PoolBytes(layout.states) +
+         Buffer::Reserved(kept, Pages::kNormal);
 }
 
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
   uint64_t attending = 0;
   for (uint32_t l = 0; l < layout.layers; ++l) attending += layout.Attends(l) ? 1 : 0;
-  const uint64_t entries = attending * Tiles(layout.context) * layout.sequences;
+  const uint64_t entries = attending * layout.groups() * Tiles(layout.context) * layout.sequences;
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
   return entries * sizeof(uint8_t*) + pages * (sizeof(uint32_t) + sizeof(uint16_t));
 }
@@ -78,12 +91,16 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   for (uint32_t l = 0; l < layout.layers; ++l) {
     cache.row_.push_back(static_cast<uint32_t>(cache.attending_.size()));
     if (layout.Attends(l)) cache.attending_.push_back(l);
+    cache.kept_row_.push_back(static_cast<uint32_t>(cache.dropping_.size()));
+    if (layout.Drops(l)) cache.dropping_.push_back(l);
   }
   cache.sequences_.resize(layout.sequences);
   for (auto& s : cache.sequences_) {
-    s.pages.assign(cache.attending_.size() * cache.tiles_per_layer_, nullptr);
+    s.rows.assign(cache.attending_.size(), 0);
+    s.pages.assign(cache.attending_.size() * layout.groups() * cache.tiles_per_layer_, nullptr);
   }
   SNUG_ASSIGN(cache.states_, StateStore::Create(layout.states, ledger));
+  SNUG_ASSIGN(cache.kept_, KeptRows::Create(layout.kept(), ledger));
   return cache;
 }
 
@@ -100,46 +117,62 @@ void KvCache::Drop(uint8_t* page) {
   if (--uses_[id] == 0) free_.push_back(id);
 }
 
-uint8_t** KvCache::table(uint32_t sequence, uint32_t layer) {
-  return sequences_[sequence].pages.data() + size_t{row_[layer]} * tiles_per_layer_;
+uint8_t** KvCache::table(uint32_t sequence, uint32_t layer, uint32_t group) {
+  const size_t list = size_t{row_[layer]} * layout_.groups() + group;
+  return sequences_[sequence].pages.data() + list * tiles_per_layer_;
 }
 
 const uint8_t* const* KvCache::tiles(uint32_t sequence, uint32_t layer) const {
   return const_cast<KvCache*>(this)->table(sequence, layer);
 }
 
-uint8_t* KvCache::page(uint32_t sequence, uint32_t layer, uint32_t tile) {
-  return table(sequence, layer)[tile];
+uint8_t* KvCache::page(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t group) {
+  return table(sequence, layer, group)[tile];
 }
 
 uint64_t KvCache::held_bytes() const {
-  return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes();
+  uint64_t kept = 0;  // tokens and sums of rows
+  for (const Sequence& s : sequences_) {
+    for (const uint32_t l : dropping_) kept += s.rows[row_[l]];
+  }
+  kept *= layout_.kv_heads * layout_.kept().row_bytes();
+  return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept;
 }
 
-void KvCache::Extend(uint32_t sequence, uint32_t n) {
-  const uint32_t length = sequences_[sequence].length;
-  assert(n > 0 && length + n <= layout_.context);
-  const uint32_t earliest = length > kRollback ? length - kRollback : 0;
-  for (uint32_t l : attending_) {
-    uint8_t** pages = table(sequence, l);
-    const uint32_t dead = OldestSeen(earliest, layout_.window[l]) / kTile;
+void KvCache::ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n) {
+  const uint32_t held = rows(sequence, layer);
+  assert(n > 0 && held + n <= layout_.context);
+  const uint32_t earliest = held > kRollback ? held - kRollback : 0;
+  const uint32_t dead = OldestSeen(earliest, layout_.window[layer]) / kTile;
+  for (uint32_t g = 0; g < layout_.groups(); ++g) {
+    uint8_t** pages = table(sequence, layer, g);
     for (uint32_t t = dead; t-- > 0 && pages[t] != nullptr;) {
       Drop(pages[t]);
       pages[t] = nullptr;
     }
-    for (uint32_t t = length / kTile; t < Tiles(length + n); ++t) {
+    for (uint32_t t = held / kTile; t < Tiles(held + n); ++t) {
       if (pages[t] == nullptr) pages[t] = Take();
     }
   }
+}
+
+void KvCache::Extend(uint32_t sequence, uint32_t n) {
+  for (uint32_t l : attending_) ExtendLayer(sequence, l, n);
   states_.Extend(sequence);
 }
 
+void KvCache::CommitLayer(uint32_t sequence, uint32_t layer, uint32_t n) {
+  sequences_[sequence].rows[row_[layer]] += n;
+}
+
 void KvCache::Commit(uint32_t sequence, uint32_t n) {
+  for (uint32_t l : attending_) CommitLayer(sequence, l, n);
   sequences_[sequence].length += n;
   states_.Commit(sequence, n);
 }
 
 uint32_t KvCache::Held(uint32_t sequence, uint32_t length) const {
+  if (layout_.keep != nullptr) return 0;  // what stays depends on what comes after
   length = states_.Held(sequence, std::min(length, sequences_[sequence].length));
   for (uint32_t l : attending_) {
     const uint8_t* const* pages = tiles(sequence, l);
@@ -153,6 +186,10 @@ uint32_t KvCache::Held(uint32_t sequence, uint32_t length) const {
 
 uint32_t KvCache::Truncate(uint32_t sequence, uint32_t length) {
   length = Held(sequence, length);
+  if (length == 0) {
+    Clear(sequence);
+    return 0;
+  }
   for (uint32_t l : attending_) {
     uint8_t** pages = table(sequence, l);
     for (uint32_t t = Tiles(length); t < tiles_per_layer_; ++t) {
@@ -173,6 +210,7 @@ uint32_t KvCache::Truncate(uint32_t sequence, uint32_t length) {
   }
   states_.Restore(sequence, length);
   sequences_[sequence].length = length;
+  std::fill(sequences_[sequence].rows.begin(), sequences_[sequence].rows.end(), length);
   return length;
 }
 
@@ -183,6 +221,8 @@ void KvCache::Clear(uint32_t sequence) {
     page = nullptr;
   }
   states_.Clear(sequence);
+  kept_.Clear(sequence);
+  std::fill(s.rows.begin(), s.rows.end(), 0u);
   s.length = 0;
 }
 
@@ -205,6 +245,7 @@ uint32_t KvCache::Share(uint32_t from, uint32_t to, uint32_t length) {
   }
   states_.Share(from, to, length);
   sequences_[to].length = length;
+  std::fill(sequences_[to].rows.begin(), sequences_[to].rows.end(), length);
   return length;
 }
 

@@ -1,15 +1,24 @@
 // What sequences remember. Layers with attention have pages: a page holds 64 tokens of one layer,
-// the key tiles of all KV heads, then the value tiles. Pages come from one pool; sequences refer to
-// them by table, share them by count, and layers with a window give back what lies before it.
-// Recurrent layers have states (states.h) and no pages.
+// the key tiles of a group of KV heads, then the value tiles. Pages come from one pool; sequences
+// refer to them by table, share them by count, and layers with a window give back what lies before
+// it. Recurrent layers have states (states.h) and no pages.
+//
+// Where every row stays, a group has all heads and a token's row is its position. Where a keep
+// method (keep/keep.h) drops rows, each head has pages of its own; rows of layers without a window
+// then lie in any order, the newest last, and kept_rows.h knows which tokens they are.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "base/ledger.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "kernel/attention.h"
+#include "kv/keep/keep.h"
+#include "kv/kept_rows.h"
 #include "kv/states.h"
 #include "model/config.h"
 
@@ -24,12 +33,22 @@ struct KvLayout {
   uint32_t context = 0, sequences = 1, chunk = 0;
   // Sequences last for one step, of at most `chunk` tokens in all, as those of encoders do.
   bool one_step = false;
+  // Which rows stay, of layers without a window; null: all do.
+  std::shared_ptr<const KeepMethod> keep;
 
   bool Attends(uint32_t layer) const { return attends.empty() || attends[layer]; }
+  bool Drops(uint32_t layer) const {
+    return keep != nullptr && Attends(layer) && window[layer] == 0;
+  }
+  uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
+  KeptLayout kept() const;
   uint64_t page_bytes() const;
-  // Pages a sequence of `tokens` tokens holds at most in one layer.
+  uint64_t tile_bytes() const { return groups() * page_bytes(); }  // 64 tokens of a layer
+  // Pages of each group that a sequence of `tokens` tokens holds at most in one layer.
   uint32_t PagesOf(uint32_t layer, uint32_t tokens) const;
-  uint64_t total_pages() const;  // of all layers and sequences at full context
+  // Of all layers and sequences at full context; where rows are dropped, and one layer reads a
+  // prompt that fills it.
+  uint64_t total_pages() const;
 };
 // Tokens by which a sequence may be rolled back without losing what its windows need.
 inline constexpr uint32_t kRollback = 64;
@@ -44,6 +63,10 @@ class KvCache {
   static uint64_t TableBytes(const KvLayout& layout);
 
   uint32_t length(uint32_t sequence) const { return sequences_[sequence].length; }
+  // Rows that a layer with attention holds: the sequence's length, or those that stayed.
+  uint32_t rows(uint32_t sequence, uint32_t layer) const {
+    return sequences_[sequence].rows[row_[layer]];
+  }
   // Makes pages for tokens [length, length + n) in every layer and gives back pages that no later
   // token can see. Never fails within the context that the layout was made for.
   void Extend(uint32_t sequence, uint32_t n);
@@ -59,9 +82,27 @@ class KvCache {
   // states are shared, a last partial page is copied.
   uint32_t Share(uint32_t from, uint32_t to, uint32_t length);
 
-  // Page bases by tile index, for AttentionArgs::tiles.
+  // --- where a method drops rows (layout().keep): a prompt goes layer by layer, each layer's rows
+  // being dropped before the next one's begin. Nothing of such a sequence can be rolled back or
+  // shared; a prompt that is not ended leaves it to be cleared.
+  void BeginPrompt(uint32_t sequence, uint32_t tokens);
+  void BeginLayer(uint32_t sequence, uint32_t layer);
+  void ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n);
+  void CommitLayer(uint32_t sequence, uint32_t layer, uint32_t n);
+  void EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool);
+  void EndPrompt(uint32_t sequence);
+  // After Commit of one token: drops what does not stay.
+  void DropRows(uint32_t sequence, ThreadPool& pool);
+  // What attention is to observe in a step of `tokens` rows, the first of which is token number
+  // `position`; first_row is `tokens` for nothing.
+  ColumnSums Watch(uint32_t sequence, uint32_t layer, uint32_t position, uint32_t tokens);
+  // The tokens that a head's rows are.
+  std::span<const uint32_t> positions(uint32_t sequence, uint32_t layer, uint32_t head) const;
+
+  // Page bases by group and tile index, for AttentionArgs::tiles; groups lie table_stride() apart.
   const uint8_t* const* tiles(uint32_t sequence, uint32_t layer) const;
-  uint8_t* page(uint32_t sequence, uint32_t layer, uint32_t tile);
+  size_t table_stride() const { return tiles_per_layer_; }
+  uint8_t* page(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t group = 0);
   const KvLayout& layout() const { return layout_; }
   size_t key_tile_bytes() const { return key_tile_; }
   size_t value_tile_bytes() const { return value_tile_; }
@@ -72,11 +113,16 @@ class KvCache {
  private:
   struct Sequence {
     uint32_t length = 0;
-    std::vector<uint8_t*> pages;  // [layers with attention, tiles_per_layer], null where none
+    std::vector<uint32_t> rows;   // [layers with attention]
+    std::vector<uint8_t*> pages;  // [layers with attention, groups, tiles_per_layer] or null
   };
   uint8_t* Take();
   void Drop(uint8_t* page);
-  uint8_t** table(uint32_t sequence, uint32_t layer);
+  uint8_t** table(uint32_t sequence, uint32_t layer, uint32_t group = 0);
+  // Of a head's `rows` rows, the `stay` that were not chosen to be dropped become the first.
+  void Compact(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows, uint32_t stay);
+  // The layer now holds `rows` rows; pages beyond them go back to the pool.
+  void FreePages(uint32_t sequence, uint32_t layer, uint32_t rows);
 
   KvLayout layout_;
   Buffer pool_;
@@ -89,6 +135,9 @@ class KvCache {
   std::vector<uint16_t> uses_;       // [pages]
   std::vector<Sequence> sequences_;
   StateStore states_;
+  KeptRows kept_;
+  std::vector<uint32_t> dropping_;  // the layers that drop rows
+  std::vector<uint32_t> kept_row_;  // [layers] their number among those
 };
 
 }  // namespace snug

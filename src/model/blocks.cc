@@ -75,7 +75,8 @@ uint64_t BlocksLayout::activation_bytes() const {
 }
 
 uint64_t BlocksLayout::scratch_bytes() const {
-  return ThreadScratch(*this) * threads + AlignBytes(PartialCount(*this) * sizeof(float));
+  return ThreadScratch(*this) * threads + AlignBytes(PartialCount(*this) * sizeof(float)) +
+         AlignBytes(size_t{log_sums} * chunk * config->heads * sizeof(float));
 }
 
 Blocks::Blocks(const BlocksLayout& layout, bool exact, const float* divisors, ThreadPool& pool,
@@ -119,6 +120,9 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
   b->thread_scratch_bytes_ = ThreadScratch(layout);
   b->partial_ =
       reinterpret_cast<float*>(b->scratch_.data() + b->thread_scratch_bytes_ * layout.threads);
+  if (layout.log_sums > 0) {
+    b->log_sums_ = b->partial_ + AlignBytes(PartialCount(layout) * sizeof(float)) / sizeof(float);
+  }
   b->spans_.reserve(layout.sequences);
   b->args_.reserve(layout.sequences);
   return b;

@@ -26,6 +26,9 @@ struct BlocksLayout {
   const ModelConfig* config = nullptr;
   uint32_t chunk = 0, logit_rows = 0, context = 0, sequences = 1;
   int threads = 1;
+  // Softmaxes of each query whose sums are noted, for a cache that asks what attention its rows
+  // get: attention's own, and a noisy one.
+  uint32_t log_sums = 0;
   uint64_t activation_bytes() const;  // rows of the residual stream, projections, logits
   uint64_t scratch_bytes() const;     // per-thread tiles, attention partials
 };
@@ -169,6 +172,8 @@ class Blocks {
   StateSpan RecurrentState(const RowSpan& s, uint32_t layer);
   void CountStates();
   void AttendGroup(std::span<const AttentionArgs> args);
+  // Has the cache's rows told what attention they got, as far as it asks (KvCache::Watch).
+  void Observe(uint32_t layer);
 
   const ModelConfig& config_;
   const BlocksLayout layout_;
@@ -192,6 +197,7 @@ class Blocks {
   float* mixed_ = nullptr;                  // what a recurrence gives: attended_
   float* angles_ = nullptr;                 // [chunk, 2 kinds, head_dim] cosines and sines
   float* partial_ = nullptr;                // split attention
+  float* log_sums_ = nullptr;               // [log_sums, chunk, heads], or null
   uint8_t* thread_scratch_ = nullptr;
   size_t thread_scratch_bytes_ = 0;
   uint32_t rows_ = 0, head_rows_ = 0;

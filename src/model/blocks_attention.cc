@@ -49,35 +49,41 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
     }
   };
   const KvLayout& kv = cache_.layout();
-  auto row_of = [&](const RowSpan& s, uint32_t pos) {
-    const uint32_t r = s.first_row + (pos - s.first_pos);
+  const uint32_t groups = kv.groups(), group_heads = c.kv_heads / groups;
+  // `at` is the row of the cache, which is the token's position where none is dropped.
+  auto row_of = [&](const RowSpan& s, uint32_t first_at, uint32_t at) {
+    const uint32_t r = s.first_row + (at - first_at);
     const float* angles = angles_ + r * 2 * size_t{d} + (local ? d : 0);
     float* q = q_ + size_t{r} * c.heads * d;
     float* k = k_ + size_t{r} * c.kv_heads * d;
     float* v = v_ + size_t{r} * c.kv_heads * d;
     prepare(q, c.heads, w.vec(Role::kQNorm), angles);
     prepare(k, c.kv_heads, w.vec(Role::kKNorm), angles);
-    uint8_t* page = cache_.page(s.sequence, layer, pos / kTileTokens);
-    uint8_t* values = page + c.kv_heads * cache_.key_tile_bytes();
-    for (uint32_t h = 0; h < c.kv_heads; ++h) {
-      StoreKey(kv.key_type, k + h * d, d, pos % kTileTokens, page + h * cache_.key_tile_bytes());
-      StoreValue(kv.value_type, v + h * d, d, pos % kTileTokens,
-                 values + h * cache_.value_tile_bytes());
+    const size_t key_bytes = cache_.key_tile_bytes(), value_bytes = cache_.value_tile_bytes();
+    for (uint32_t g = 0; g < groups; ++g) {
+      uint8_t* page = cache_.page(s.sequence, layer, at / kTileTokens, g);
+      uint8_t* values = page + group_heads * key_bytes;
+      for (uint32_t h = 0; h < group_heads; ++h, k += d, v += d) {
+        StoreKey(kv.key_type, k, d, at % kTileTokens, page + h * key_bytes);
+        StoreValue(kv.value_type, v, d, at % kTileTokens, values + h * value_bytes);
+      }
     }
   };
   // A task is one tile, so that no two threads encode into the same tile.
-  const auto tiles_of = [](const RowSpan& s) {
-    return (s.first_pos + s.rows - 1) / kTileTokens - s.first_pos / kTileTokens + 1;
+  const auto tiles_of = [&](const RowSpan& s) {
+    const uint32_t first = cache_.rows(s.sequence, layer);
+    return (first + s.rows - 1) / kTileTokens - first / kTileTokens + 1;
   };
   size_t tiles = 0;
   for (const RowSpan& s : spans_) tiles += tiles_of(s);
   const auto tile = [&](size_t t, int) {
     const RowSpan* s = spans_.data();
     for (; t >= tiles_of(*s); ++s) t -= tiles_of(*s);
-    const auto at = static_cast<uint32_t>(s->first_pos / kTileTokens + t);
-    const uint32_t begin = std::max<uint32_t>(s->first_pos, at * kTileTokens);
-    const uint32_t end = std::min<uint32_t>(s->first_pos + s->rows, (at + 1) * kTileTokens);
-    for (uint32_t pos = begin; pos < end; ++pos) row_of(*s, pos);
+    const uint32_t first = cache_.rows(s->sequence, layer);
+    const auto tile_at = static_cast<uint32_t>(first / kTileTokens + t);
+    const uint32_t begin = std::max<uint32_t>(first, tile_at * kTileTokens);
+    const uint32_t end = std::min<uint32_t>(first + s->rows, (tile_at + 1) * kTileTokens);
+    for (uint32_t at = begin; at < end; ++at) row_of(*s, first, at);
   };
   if (tiles == 1) {
     tile(0, 0);
@@ -120,6 +126,29 @@ void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
   }
 }
 
+void Blocks::Observe(uint32_t layer) {
+  for (size_t i = 0; i < args_.size(); ++i) {
+    const AttentionArgs& a = args_[i];
+    const RowSpan& s = spans_[i];
+    ColumnSums sums = cache_.Watch(s.sequence, layer, s.first_pos, a.tokens);
+    if (sums.first_row >= a.tokens) continue;
+    const auto run = [&](uint32_t tasks, auto task_of) {
+      pool_.For(tasks, [&](size_t task, int thread) {
+        task_of(a, sums, static_cast<uint32_t>(task),
+                thread_scratch_ + thread * thread_scratch_bytes_);
+      });
+      const uint64_t tiles = (a.first_pos + a.tokens + kTileTokens - 1) / kTileTokens;
+      kv_bytes_ += tiles * config_.kv_heads * cache_.key_tile_bytes();
+    };
+    if (sums.noise.temperature != 0) {
+      const size_t rows = size_t{layout_.chunk} * config_.heads;
+      sums.noise.log_sums = log_sums_ + rows + size_t{s.first_row} * config_.heads;
+      run(NoiseTasks(a), NoiseTask);
+    }
+    run(ObserveTasks(a), ObserveTask);
+  }
+}
+
 void Blocks::Attend(uint32_t layer, const float* sinks) {
   const ModelConfig& c = config_;
   const size_t width = size_t{c.heads} * c.head_dim;
@@ -140,14 +169,19 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.q = q_ + s.first_row * width;
     a.q_stride = width;
     a.tokens = s.rows;
-    a.first_pos = s.first_pos;
+    a.first_pos = cache_.rows(s.sequence, layer);
     a.tiles = cache_.tiles(s.sequence, layer);
+    a.page_heads = c.kv_heads / cache_.layout().groups();
+    a.table_stride = cache_.table_stride();
+    if (log_sums_ != nullptr && cache_.layout().Drops(layer)) {
+      a.log_sums = log_sums_ + size_t{s.first_row} * c.heads;
+    }
     a.out = attended_ + s.first_row * width;
     a.out_stride = width;
     args_.push_back(a);
-    const uint32_t seen = s.first_pos + s.rows;
+    const uint32_t seen = a.first_pos + s.rows;
     const uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + s.rows);
-    kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().page_bytes();
+    kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
   }
   // Groups whose split rows fit the partials.
   const auto split_rows = [&](const AttentionArgs& a) {
@@ -165,6 +199,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     AttendGroup({args_.data() + first, last - first});
     first = last;
   }
+  if (log_sums_ != nullptr && cache_.layout().Drops(layer)) Observe(layer);
 }
 
 void Blocks::ProjectOut(const LayerWeights& w) {

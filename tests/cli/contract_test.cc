@@ -34,7 +34,7 @@ TEST_F(Contract, Run) {
   Has(j, {"text", "tokens", "prompt_tokens", "cached_tokens", "finish_reason", "timings", "memory",
           "bytes_touched_per_token", "disk_bytes_per_token", "experts"});
   Has(j["timings"], {"prefill_tps", "decode_tps", "ttft_ms"});
-  Has(j["memory"], {"budget", "planned", "ledger_peak", "rss_peak", "owners"});
+  Has(j["memory"], {"budget", "planned", "ledger_peak", "rss_peak", "kv_held", "owners"});
   EXPECT_EQ(j["tokens"].size(), 5u);
   EXPECT_EQ(j["prompt_tokens"], 5);
   EXPECT_EQ(j["cached_tokens"], 0);
@@ -45,6 +45,65 @@ TEST_F(Contract, Run) {
   EXPECT_GT(j["bytes_touched_per_token"].get<double>(), 0);
   EXPECT_EQ(j["disk_bytes_per_token"], 0);
   EXPECT_TRUE(o.err.empty()) << o.err;
+}
+
+TEST_F(Contract, KeepDropsRowsAndSaysWhatIsHeld) {
+  const std::string text(200, 'a');
+  const std::vector<std::string> more = {"-p", text, "-n", "20", "--ignore-eos", "--json"};
+  const Json dense = Snug(Run(more)).json();
+  auto with = more;
+  with.insert(with.end(), {"--kv-keep", "h2o:budget=64"});
+  const Outcome o = Snug(Run(with));
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
+  // One page of each head and layer instead of four, and the rows' tokens and sums.
+  const auto held = o.json()["memory"]["kv_held"].get<uint64_t>();
+  EXPECT_LT(held, dense["memory"]["kv_held"].get<uint64_t>() / 2);
+  EXPECT_EQ(o.json()["tokens"][0], dense["tokens"][0]);
+  auto draft = with;
+  draft.insert(draft.end(), {"--speculate", "lookup"});
+  EXPECT_EQ(Snug(Run(draft)).error("code"), "usage");
+  const Outcome whole = Snug({"eval", model_, "--text", "-", "--kv-keep", "h2o", "--json"}, text);
+  EXPECT_EQ(whole.code, 2) << whole.out;
+  EXPECT_NE(whole.error("next").find("--prefix"), std::string::npos) << whole.out;
+}
+
+TEST_F(Contract, EvalOfWhatFollowsAPrompt) {
+  const std::string text(220, 'b'), folder = testing::TempDir();
+  std::ofstream(folder + "/text") << text;
+  const std::vector<std::string> args = {
+      "eval",     model_, "--memory",   "128MiB", "--text", folder + "/text",
+      "--prefix", "150",  "--continue", "30",     "--json"};
+  auto save = args;
+  save.insert(save.end(), {"--save-reference", folder + "/dense"});
+  const Outcome dense = Snug(save);
+  ASSERT_EQ(dense.code, 0) << dense.out << dense.err;
+  EXPECT_EQ(dense.json()["tokens"], 30);
+  for (const char* keep : {"h2o:budget=256", "sink-window:budget=20"}) {
+    auto compare = args;
+    compare.insert(compare.end(), {"--reference", folder + "/dense", "--kv-keep", keep});
+    const Outcome o = Snug(compare);
+    ASSERT_EQ(o.code, 0) << o.out << o.err;
+    if (std::string(keep) == "h2o:budget=256") {
+      EXPECT_EQ(o.json()["kl_mean"].get<double>(), 0) << o.out;
+      EXPECT_EQ(o.json()["top1"], 1);
+    } else {
+      EXPECT_GT(o.json()["kl_mean"].get<double>(), 0) << o.out;
+      EXPECT_LT(o.json()["kv_held"].get<uint64_t>(), dense.json()["kv_held"].get<uint64_t>());
+    }
+  }
+}
+
+TEST_F(Contract, MethodsAreListed) {
+  const Outcome o = Snug({"methods", "--json"});
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json list = o.json()["methods"];
+  ASSERT_FALSE(list.empty());
+  for (const Json& m : list) {
+    Has(m, {"seam", "name", "source", "summary", "observes", "parameters"});
+    EXPECT_TRUE(testing::Exists(
+        testing::SourcePath("docs/methods/" + m["name"].get<std::string>() + ".md")))
+        << m["name"];
+  }
 }
 
 TEST_F(Contract, PromptsComeFromThreePlaces) {

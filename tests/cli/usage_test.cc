@@ -28,6 +28,8 @@ TEST(Usage, NamesTheNearestVerbOptionOrValue) {
       {{"run", "m.gguf", "--weights", "streem"}, "stream"},
       {{"run", "m.gguf", "--speculate", "lokup"}, "lookup"},
       {{"run", "m.gguf", "--kv", "q8_1"}, "q8_0"},
+      {{"run", "m.gguf", "--kv-keep", "h20"}, "h2o"},
+      {{"run", "m.gguf", "--kv-keep", "h2o:bugdet=0.2"}, "budget"},
   };
   for (const Typo& t : kTypos) {
     auto args = t.args;

@@ -1,0 +1,95 @@
+// Prompts where the cache drops rows (kv/keep/keep.h): each layer reads the whole prompt before the
+// next one begins, so that only one layer's keys and values are ever all there.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "engine/engine.h"
+
+namespace snug {
+
+Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens,
+                              const std::function<Status(uint32_t done)>& after_chunk) {
+  const size_t part = 1 + layer, dim = config().dim;
+  const uint64_t experts_before = blocks_->expert_bytes_used();
+  SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+  const LayerWeights weights = ViewPart(layout_.parts[part], base);
+  blocks_->set_next_layer(nullptr);
+  cache_->BeginLayer(sequence, layer);
+  const uint32_t length = cache_->length(sequence);
+  Status status;
+  for (uint32_t done = 0; done < tokens && status.ok();) {
+    const uint32_t n = std::min(plan_.chunk, tokens - done);
+    const RowSpan span{sequence, 0, n, length + done};
+    blocks_->Begin({&span, 1});
+    cache_->ExtendLayer(sequence, layer, n);
+    float* rows = hidden_.as<float>() + done * dim;
+    std::memcpy(blocks_->x(0), rows, n * dim * sizeof(float));
+    model_->Layer(*blocks_, layer, weights);
+    std::memcpy(rows, blocks_->x(0), n * dim * sizeof(float));
+    cache_->CommitLayer(sequence, layer, n);
+    traffic_.weight_bytes += layout_.parts[part].bytes;
+    done += n;
+    status = blocks_->TakeError();
+    if (status.ok()) status = after_chunk(done);
+  }
+  place_->Release(part);
+  traffic_.weight_bytes += blocks_->expert_bytes_used() - experts_before;
+  if (status.ok()) cache_->EndLayer(sequence, layer, *pool_);
+  return status;
+}
+
+Status Engine::PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
+                              const PromptProgress& progress) {
+  SNUG_TRY(CheckTokens(sequence, tokens));
+  if (tokens.empty()) return {};
+  const auto total = static_cast<uint32_t>(tokens.size());
+  const size_t dim = config().dim;
+  const uint64_t kv_before = blocks_->kv_bytes_read();
+  const size_t parts = PartsOf(true);
+  size_t next_part = 1;
+  place_->BeginPass(parts, parts);
+  const auto run = [&]() -> Status {
+    for (uint32_t done = 0; done < total; done += plan_.chunk) {
+      const uint32_t n = std::min(plan_.chunk, total - done);
+      const RowSpan span{sequence, 0, n, cache_->length(sequence) + done};
+      blocks_->Begin({&span, 1});
+      const StepItem item{sequence, tokens.subspan(done, n), StepItem::Logits::kNone};
+      SNUG_TRY(Embed({&item, 1}));
+      std::memcpy(hidden_.as<float>() + done * dim, blocks_->x(0), n * dim * sizeof(float));
+    }
+    cache_->BeginPrompt(sequence, total);
+    for (uint32_t l = 0; l < layers_; ++l) {
+      // Shares of a prompt count as tokens of it.
+      const auto after_chunk = [&](uint32_t done) -> Status {
+        const uint64_t work = uint64_t{total} * l + done;
+        const bool last = l + 1 == layers_ && done == total;
+        const auto shown = static_cast<uint32_t>(last ? total : work / layers_);
+        if (!progress || progress(shown, total)) return {};
+        return MakeError(Code::kCancelled,
+                         fmt::format("cancelled after {} of {} prompt tokens", shown, total));
+      };
+      next_part = 2 + l;
+      SNUG_TRY(RunPromptLayer(sequence, l, total, after_chunk));
+    }
+    cache_->EndPrompt(sequence);
+    next_part = parts;
+    const uint32_t last_row = blocks_->rows() - 1;
+    return RunHead({&last_row, 1});
+  };
+  if (const Status status = run(); !status.ok()) {
+    // A pass that was announced is acquired to its end.
+    for (; next_part < parts && place_->Acquire(next_part).ok(); ++next_part) {
+      place_->Release(next_part);
+    }
+    Clear(sequence);
+    return status;
+  }
+  history_[sequence].insert(history_[sequence].end(), tokens.begin(), tokens.end());
+  traffic_.kv_bytes += blocks_->kv_bytes_read() - kv_before;
+  return {};
+}
+
+}  // namespace snug

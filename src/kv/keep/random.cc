@@ -1,0 +1,63 @@
+// A baseline: the first tokens, the last ones, and of the rest a sample that is the same whenever
+// the same sequence is read.
+#include "kv/keep/registry.h"
+#include "kv/keep/select.h"
+
+namespace snug {
+namespace {
+
+constexpr SpecParameter kParameters[] = {
+    BudgetParameter("0.2"),
+    kLeastParameter,
+    {"sinks", "first tokens that stay", "4", 0, 1e6, true},
+    RecentParameter("0.5"),
+    {"seed", "of the sample", "0", 0, 1e9, true},
+};
+
+// SplitMix64 (Steele et al. 2014).
+uint64_t Mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+class Random final : public KeepMethod {
+ public:
+  explicit Random(std::span<const double> values)
+      : budget_(ReadBudget(values)),
+        sinks_(static_cast<uint32_t>(values[2])),
+        recent_(values[3]),
+        seed_(static_cast<uint64_t>(values[4])) {}
+
+  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
+  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+            KeepRoom room) const override {
+    const uint32_t* positions = layer.Positions(head);
+    const uint64_t key = Mix(Mix(seed_) + (uint64_t{layer.layer} << 32) + head);
+    const auto kept = layer.rows - static_cast<uint32_t>(dropped.size());
+    DropLeast(layer, head, {sinks_, ShareOf(recent_, kept)}, dropped, room,
+              [&](uint32_t r) { return Mix(key ^ Mix(positions[r])); });
+  }
+
+ private:
+  const KeepBudget budget_;
+  const uint32_t sinks_;
+  const double recent_;
+  const uint64_t seed_;
+};
+
+}  // namespace
+
+const KeepEntry kKeepRandom = {
+    "random",
+    "a baseline",
+    "the first tokens, the last ones, and a random sample of the rest",
+    "nothing",
+    kParameters,
+    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
+      return std::make_shared<Random>(values);
+    },
+};
+
+}  // namespace snug

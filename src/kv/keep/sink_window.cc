@@ -1,0 +1,45 @@
+// StreamingLLM (Xiao et al. 2023, arXiv 2309.17453): the first tokens, which attention leans on
+// whatever they say, and the last ones. Tokens keep the positions they were read at.
+#include "kv/keep/registry.h"
+#include "kv/keep/select.h"
+
+namespace snug {
+namespace {
+
+constexpr SpecParameter kParameters[] = {
+    BudgetParameter("0.2"),
+    kLeastParameter,
+    {"sinks", "first tokens that stay", "4", 0, 1e6, true},
+};
+
+class SinkWindow final : public KeepMethod {
+ public:
+  explicit SinkWindow(std::span<const double> values)
+      : budget_(ReadBudget(values)), sinks_(static_cast<uint32_t>(values[2])) {}
+
+  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
+  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+            KeepRoom room) const override {
+    const uint32_t* positions = layer.Positions(head);
+    DropLeast(layer, head, {sinks_, 1}, dropped, room, [&](uint32_t r) { return positions[r]; });
+  }
+
+ private:
+  const KeepBudget budget_;
+  const uint32_t sinks_;
+};
+
+}  // namespace
+
+const KeepEntry kKeepSinkWindow = {
+    "sink-window",
+    "Xiao et al. 2023, arXiv 2309.17453",
+    "the first tokens and the last ones",
+    "nothing",
+    kParameters,
+    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
+      return std::make_shared<SinkWindow>(values);
+    },
+};
+
+}  // namespace snug

@@ -1,0 +1,100 @@
+// What a keep method (keep/keep.h) needs to know of the rows that a cache holds: each row's token
+// and the attention it got. A kept layer has room for the rows that stay and the one that a token
+// adds. The layer whose prompt is being read has room for all of its rows, in a place that the
+// layers use in turn.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/ledger.h"
+#include "base/status.h"
+#include "kernel/attention.h"
+#include "kv/keep/keep.h"
+
+namespace snug {
+
+struct KeptLayout {
+  std::shared_ptr<const KeepMethod> method;  // null: every row stays
+  uint32_t layers = 0;                       // that drop rows
+  uint32_t heads = 0, context = 0, sequences = 1;
+  // Rows of a layer and head at most, the one that a token adds included.
+  uint32_t MostRows() const;
+  uint64_t row_bytes() const;  // of one row of one head
+  uint64_t bytes() const;      // of everything
+};
+
+// Layers are counted among those that drop rows.
+class KeptRows {
+ public:
+  // Reserves the rows' tokens and sums (Owner::kKv).
+  static Result<KeptRows> Create(const KeptLayout& layout, Ledger& ledger);
+  const KeptLayout& layout() const { return layout_; }
+
+  // What attention is to add up in a step of `tokens` rows that finds `rows` in the layer, its
+  // first token being number `position`; first_row is `tokens` where that is nothing.
+  ColumnSums Watch(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t position,
+                   uint32_t tokens);
+
+  // --- a prompt of `tokens` tokens for a sequence of `length`
+  void BeginPrompt(uint32_t sequence, uint32_t length, uint32_t tokens);
+  // A layer that holds `rows` rows begins to read the prompt.
+  void BeginLayer(uint32_t layer, uint32_t rows);
+  // Of the layer's rows the first `rows` stay.
+  void EndLayer(uint32_t layer, uint32_t rows);
+  void EndPrompt();
+  // Forgets the sequence, and its prompt if it is being read.
+  void Clear(uint32_t sequence);
+  uint32_t prompt_tokens() const { return prompt_.tokens; }  // 0: none is being read
+
+  // Token number `position` became row `rows` of the layer.
+  void Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t position);
+  // Rows that stay: of the prompt's, or after a token.
+  uint32_t Stay(uint32_t sequence) const;
+
+  // Has the method choose the rows of one head to drop, so that `stay` of `rows` are left.
+  // `model_layer` is the layer's number in the model, `length` the sequence's. All heads choose
+  // before rows move.
+  void Choose(uint32_t sequence, uint32_t layer, uint32_t model_layer, uint32_t head, uint32_t rows,
+              uint32_t stay, uint32_t length);
+  // What was chosen, ascending: `n` rows.
+  std::span<const uint32_t> dropped(uint32_t sequence, uint32_t layer, uint32_t head,
+                                    uint32_t n) const;
+  // Row `from` of a head takes the place of row `to`.
+  void Move(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t from, uint32_t to);
+
+  std::span<const uint32_t> positions(uint32_t sequence, uint32_t layer, uint32_t head,
+                                      uint32_t rows) const;
+
+ private:
+  // One layer's arrays, [heads, stride] each; null where the method has no use for them.
+  struct Arrays {
+    uint32_t* positions;
+    float* sums;   // that go on from step to step, or of a prompt
+    float* fresh;  // of one token
+    uint32_t* dropped;
+    size_t stride, dropped_stride;
+  };
+  struct Prompt {
+    uint32_t sequence = 0, length = 0, tokens = 0;
+    uint32_t rows_before = 0;  // of the layer at hand
+  };
+  ScoreNoise NoiseOf(uint32_t layer, uint32_t position, uint32_t answered) const;
+  Arrays Own(uint32_t sequence, uint32_t layer) const;
+  Arrays At(uint32_t sequence, uint32_t layer) const;  // the prompt's while one is read
+
+  KeptLayout layout_;
+  Observations observes_;
+  Buffer buffer_;
+  Arrays own_{};               // of all sequences and layers
+  Arrays shared_{};            // of the layer that reads a prompt
+  uint32_t* order_ = nullptr;  // [heads, shared_.stride]
+  float* scores_ = nullptr;
+  std::vector<uint32_t> stay_;          // [sequences] rows that stay after a token
+  std::vector<uint32_t> answer_begin_;  // [sequences] tokens up to the last prompt's end
+  Prompt prompt_;
+};
+
+}  // namespace snug

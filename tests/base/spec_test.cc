@@ -1,0 +1,60 @@
+#include "base/spec.h"
+
+#include <gtest/gtest.h>
+
+namespace snug {
+namespace {
+
+constexpr SpecParameter kParameters[] = {{"budget", "share", "0.2", 0.01, 1},
+                                         {"window", "tokens", "32", 1, 100, true}};
+constexpr SpecMethod kMethods[] = {{"plain", {}}, {"snap", kParameters}};
+
+Result<SpecChoice> Parse(std::string_view text) { return ParseSpec(text, kMethods, "--keep"); }
+
+TEST(Spec, NamesAMethodAndItsParameters) {
+  auto plain = Parse("plain");
+  ASSERT_TRUE(plain.ok());
+  EXPECT_EQ(plain->method, 0u);
+  EXPECT_TRUE(plain->values.empty());
+  auto standard = Parse("snap");
+  ASSERT_TRUE(standard.ok());
+  EXPECT_EQ(standard->method, 1u);
+  EXPECT_EQ(standard->values, (std::vector<double>{0.2, 32}));
+  auto given = Parse("snap:window=7,budget=1/16");
+  ASSERT_TRUE(given.ok());
+  EXPECT_EQ(given->values, (std::vector<double>{1.0 / 16, 7}));
+}
+
+TEST(Spec, RefusesWithParameterValueAndNearestName) {
+  struct Case {
+    const char *text, *message, *next;
+  };
+  const Case kCases[] = {
+      {"snpa", "'snpa' is no method", "snap"},
+      {"", "'' is no method", "plain, snap"},
+      {"snap:budgte=1", "no parameter 'budgte'", "budget"},
+      {"plain:x=1", "no parameter 'x'", "none"},
+      {"snap:budget", "budget= is no number", "budget=0.2"},
+      {"snap:budget=", "is no number", "budget=0.2"},
+      {"snap:budget=many", "budget=many is no number", "budget=0.2"},
+      {"snap:budget=1/0", "is no number", "budget=0.2"},
+      {"snap:budget=nan", "is no number", "budget=0.2"},
+      {"snap:budget=inf", "is no number", "budget=0.2"},
+      {"snap:budget=2", "budget=2 is outside 0.01 .. 1", "budget=0.2"},
+      {"snap:budget=-1", "is outside", "budget=0.2"},
+      {"snap:window=1.5", "window=1.5 is no whole number", "window=32"},
+      {"snap:window=1,window=2", "given twice", ""},
+      {"snap:", "no parameter ''", "budget, window"},
+      {"snap:window=1,", "no parameter ''", "budget, window"},
+  };
+  for (const Case& c : kCases) {
+    auto spec = Parse(c.text);
+    ASSERT_FALSE(spec.ok()) << c.text;
+    EXPECT_EQ(spec.error().code, Code::kUsage);
+    EXPECT_NE(spec.error().message.find(c.message), std::string::npos) << spec.error().message;
+    EXPECT_NE(spec.error().next.find(c.next), std::string::npos) << spec.error().next;
+  }
+}
+
+}  // namespace
+}  // namespace snug
