@@ -67,10 +67,11 @@ format:
 	@scripts/setup.sh format
 	@git ls-files '*.cc' '*.h' | xargs clang-format -i
 
+# One command per file, without what only the compiler reads.
 tidy:
 	@scripts/setup.sh tidy
-	cmake --preset release
-	@git ls-files 'src/*.cc' | xargs -P 2 -n 1 clang-tidy -p build/release --quiet
+	cmake --preset release -B build/tidy -DSNUG_UNITY=OFF -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON
+	@git ls-files 'src/*.cc' | xargs -P 2 -n 1 clang-tidy -p build/tidy --quiet
 
 clean:
 	rm -rf build

@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 namespace snug::testing {
 namespace {
@@ -47,6 +49,12 @@ std::string TempDir() {
   std::string pattern = (std::filesystem::temp_directory_path() / "snug-test-XXXXXX").string();
   dirs.paths.emplace_back(mkdtemp(pattern.data()));
   return dirs.paths.back();
+}
+std::string ReadBytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
 }
 
 }  // namespace snug::testing

@@ -15,6 +15,7 @@ std::string ProgramPath();                            // the built `snug`
 bool Exists(const std::string& path);
 // A fresh empty folder, removed at exit.
 std::string TempDir();
+std::string ReadBytes(const std::string& path);  // of a file; empty where there is none
 
 inline constexpr char kGemma[] = "gemma-3-270m-q4_k_m.gguf";
 inline constexpr char kQwen[] = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf";

@@ -14,6 +14,9 @@ namespace snug {
 
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
 
+// Bytes rounded up to whole cache lines.
+constexpr uint64_t AlignBytes(uint64_t n) { return (n + 63) / 64 * 64; }
+
 enum class Owner : uint8_t {
   kWeights,
   kKv,

@@ -336,6 +336,11 @@ Result<std::vector<Token>> ParseTokens(const std::string& text, const std::strin
   return tokens;
 }
 
+Result<std::string> ReadTextWithin(uint64_t budget, const std::string& path) {
+  constexpr uint64_t kShare = 16;
+  return ReadText(path, std::min(kMaxText, budget / kShare));
+}
+
 Result<std::string> ReadText(const std::string& path, uint64_t max_bytes) {
   const auto too_long = [&](const std::string& what, uint64_t bytes) {
     return MakeError(Code::kBadInput,

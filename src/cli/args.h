@@ -78,9 +78,15 @@ void AddDoctor(CLI::App& app, int* exit_code);
 void AddMethods(CLI::App& app, int* exit_code);
 void AddRepro(CLI::App& app, int* exit_code);
 
+inline constexpr int64_t kFillContext = -1;  // -n: as many tokens as the context leaves
+inline constexpr uint64_t kMaxTemplate = 8 * kMiB;
+
 // A file, or standard input for "-". kBadInput for more than `max_bytes`.
 inline constexpr uint64_t kMaxText = 256 * kMiB;
 Result<std::string> ReadText(const std::string& path, uint64_t max_bytes = kMaxText);
+// At most kMaxText and what a budget of `budget` bytes can hold beside its tokens, which take up to
+// four times as much.
+Result<std::string> ReadTextWithin(uint64_t budget, const std::string& path);
 
 // Token ids from JSON: an array, or an object with one under "tokens". kBadInput for an empty list
 // and for what is no token; `what` names the source.

@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr uint32_t kMaxParallel = 1024;
 constexpr uint64_t kLimitBytes = 64 * kMiB;  // read to measure the machine's limit
 
-struct Args {
+struct BenchArgs {
   EngineArgs engine;
   std::vector<uint32_t> prompts{512}, depths{0}, parallel{1};
   uint32_t generate = 64;
@@ -115,7 +115,7 @@ Json RowJson(const Row& r) {
           {"logits_hash", fmt::format("{:016x}", r.hash)}};
 }
 
-Status Bench(const Args& a) {
+Status Bench(const BenchArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   for (const uint32_t p : a.parallel) {
     if (p >= 1 && p <= kMaxParallel) continue;
@@ -190,7 +190,7 @@ Status Bench(const Args& a) {
 }  // namespace
 
 void AddBench(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<BenchArgs>();
   Verb bench(app, "bench", "measure prefill and decode beside the machine's bandwidth");
   bench.Footer("example: snug bench model.gguf -p 512,2048 -n 64 -d 0,8192 --kv q8_0 -r 5");
   a->engine.Add(bench, false);

@@ -15,7 +15,7 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct CalibrateArgs {
   EngineArgs engine;
   std::string text, out;
   uint32_t chunks = 0;
@@ -24,25 +24,22 @@ struct Args {
 
 // Chunks between notes of what is done, for a run that is interrupted.
 constexpr uint64_t kNote = 16;
-// The share of the budget that a text may take; its tokens take up to four times as much.
-constexpr uint64_t kTextShare = 16;
 
 // Beside the text's name, what the sums follow from: an earlier run's are gone on with only where
 // all of it is the same.
-std::vector<std::string> Sources(const Args& a, const std::string& text) {
+std::vector<std::string> Sources(const CalibrateArgs& a, const std::string& text) {
   return {a.text, fmt::format("snug: {} {:016x} -c {}", a.engine.model,
                               XXH3_64bits(text.data(), text.size()), a.engine.context)};
 }
 
-Result<Json> Calibrate(Args& a) {
+Result<Json> Calibrate(CalibrateArgs& a) {
   if (a.engine.ContextOrigin() == "default") {
     SNUG_ASSIGN(const auto file, ModelFile::Open(a.engine.model));
     SNUG_ASSIGN(const auto model, Model::Open(*file));
     a.engine.context = std::min(a.engine.context, model->config().trained_context);
   }
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
-  SNUG_ASSIGN(const std::string text,
-              ReadText(a.text, std::min(kMaxText, options.budget.bytes / kTextShare)));
+  SNUG_ASSIGN(const std::string text, ReadTextWithin(options.budget.bytes, a.text));
   options.plane_head = false;
   options.observe = Observation::kCalibrate;
   options.caller_bytes = (text.size() + 2) * sizeof(Token);
@@ -116,7 +113,7 @@ Result<Json> Calibrate(Args& a) {
 }  // namespace
 
 void AddCalibrate(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<CalibrateArgs>();
   a->engine.context = 512;
   Verb calibrate(app, "calibrate", "measure which inputs of each matrix matter, over a text");
   calibrate.Footer("example: snug calibrate model.gguf --text book.txt -o imatrix.gguf");

@@ -17,9 +17,6 @@
 namespace snug::cli {
 namespace {
 
-constexpr int64_t kFill = -1;  // -n: as many as the context leaves
-constexpr uint64_t kMaxTemplate = 1 * kMiB;
-
 struct ChatArgs {
   EngineArgs engine;
   ChatOptions chat;
@@ -325,7 +322,7 @@ int Session::Run(LineReader& reader) {
 
 Result<int> Run(ChatArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
-  if (a.predict && *a.predict != kFill) {
+  if (a.predict && *a.predict != kFillContext) {
     if (*a.predict < 1 || *a.predict > UINT32_MAX) {
       return MakeError(Code::kUsage, fmt::format("-n {} is no number of tokens", *a.predict),
                        "give 1 or more, or -1 for what the context leaves",

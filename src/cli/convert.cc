@@ -18,7 +18,7 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct ConvertArgs {
   FileJobArgs job;
   std::string in, out, type = "keep";
   bool json = false, quiet = false;
@@ -31,7 +31,7 @@ struct Written {
   uint64_t resumed = 0;
 };
 
-Result<Written> ToGguf(const Args& a, const ModelFile& file, FileJob& job) {
+Result<Written> ToGguf(const ConvertArgs& a, const ModelFile& file, FileJob& job) {
   Recipe recipe;
   if (a.type != kKeep) {
     SNUG_ASSIGN(recipe, FindRecipe(a.type));
@@ -61,7 +61,7 @@ Result<Written> ToGguf(const Args& a, const ModelFile& file, FileJob& job) {
   return w;
 }
 
-Result<DType> FolderType(const Args& a, const ModelFile& file) {
+Result<DType> FolderType(const ConvertArgs& a, const ModelFile& file) {
   if (a.type == kKeep) {
     const TensorInfo* embedding = file.Find("token_embd.weight");
     const DType stored = embedding == nullptr ? DType::kF16 : embedding->type;
@@ -75,7 +75,7 @@ Result<DType> FolderType(const Args& a, const ModelFile& file) {
   return *type;
 }
 
-Result<Written> ToFolder(const Args& a, const ModelFile& file, FileJob& job) {
+Result<Written> ToFolder(const ConvertArgs& a, const ModelFile& file, FileJob& job) {
   SNUG_ASSIGN(const DType type, FolderType(a, file));
   SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(file));
   std::vector<bool> windowed;
@@ -112,7 +112,7 @@ Result<Written> ToFolder(const Args& a, const ModelFile& file, FileJob& job) {
   return w;
 }
 
-Result<Json> Convert(const Args& a) {
+Result<Json> Convert(const ConvertArgs& a) {
   std::error_code error;
   if (std::filesystem::equivalent(a.in, a.out, error))
     return MakeError(Code::kUsage, fmt::format("{} is the model itself", a.out),
@@ -145,7 +145,7 @@ Result<Json> Convert(const Args& a) {
 }  // namespace
 
 void AddConvert(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<ConvertArgs>();
   Verb convert(app, "convert",
                "write a Hugging Face folder as a GGUF file, or a GGUF file as a folder");
   convert.Footer(

@@ -58,11 +58,11 @@ Result<int> Doctor(const std::string& model, const std::string& memory, bool jso
 }  // namespace
 
 void AddDoctor(CLI::App& app, int* exit_code) {
-  struct Args {
+  struct DoctorArgs {
     std::string model, memory = "auto";
     bool json = false;
   };
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<DoctorArgs>();
   Verb doctor(app, "doctor", "show memory bounds, CPU and measured rates of this machine");
   doctor.Add("MODEL", a->model, "measure direct reads of this file");
   doctor.Add("--memory", a->memory, "what this budget comes to here, and why")

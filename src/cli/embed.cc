@@ -13,19 +13,19 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct EmbedArgs {
   EngineArgs engine;
   std::vector<std::string> texts;
   std::string file, pooling = "auto";
   bool normalize = false, no_normalize = false, truncate = false, json = false, quiet = false;
 };
 
-constexpr size_t kMaxLine = 1 << 20;
+constexpr size_t kMaxTextLine = 1 << 20;
 
 // Texts from the command line, or the lines of a file.
 class Texts {
  public:
-  static Result<Texts> Open(const Args& a) {
+  static Result<Texts> Open(const EmbedArgs& a) {
     Texts t;
     t.given_ = a.texts;
     t.from_lines_ = t.given_.empty();
@@ -51,9 +51,9 @@ class Texts {
     for (int c = in.get(); c != EOF; c = in.get()) {
       if (c == '\n') return true;
       text->push_back(static_cast<char>(c));
-      if (text->size() > kMaxLine) {
+      if (text->size() > kMaxTextLine) {
         return MakeError(Code::kBadInput,
-                         fmt::format("{}: a line is longer than {} bytes", name_, kMaxLine),
+                         fmt::format("{}: a line is longer than {} bytes", name_, kMaxTextLine),
                          "each line is one text");
       }
     }
@@ -109,7 +109,7 @@ class Printer {
   std::string line_;
 };
 
-Result<int> Run(const Args& a) {
+Result<int> Run(const EmbedArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   options.embed = true;
   EmbedOptions embed;
@@ -159,7 +159,7 @@ Result<int> Run(const Args& a) {
 }  // namespace
 
 void AddEmbed(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<EmbedArgs>();
   Verb embed(app, "embed", "turn texts into vectors with an encoder");
   embed.Footer(
       "example: snug embed minilm/ -f sentences.txt --json\n"

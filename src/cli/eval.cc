@@ -13,7 +13,7 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct EvalArgs {
   EngineArgs engine;
   std::string tokens, logits, text, save_reference, reference;
   uint32_t chunks = 0;
@@ -23,8 +23,6 @@ struct Args {
 };
 
 constexpr uint32_t kRows = 64;  // rows of logits computed at once
-// The share of the budget that a text may take; its tokens take up to four times as much.
-constexpr uint64_t kTextShare = 16;
 
 // Log of the sum of exponentials, in double.
 double LogSum(std::span<const float> logits) {
@@ -58,7 +56,7 @@ struct Score {
 
 class Evaluation {
  public:
-  Evaluation(Engine& engine, const Args& args) : engine_(engine), args_(args) {}
+  Evaluation(Engine& engine, const EvalArgs& args) : engine_(engine), args_(args) {}
 
   Status Open(uint64_t rows) {
     const uint64_t vocab = engine_.config().vocab;
@@ -134,7 +132,7 @@ class Evaluation {
   }
 
   Engine& engine_;
-  const Args& args_;
+  const EvalArgs& args_;
   std::optional<SafetensorsWriter> writer_;
   std::optional<SafetensorsFile> reference_;
   std::vector<float> row_;
@@ -142,7 +140,7 @@ class Evaluation {
   Score score_;
 };
 
-Status CheckContinuation(const Args& a) {
+Status CheckContinuation(const EvalArgs& a) {
   if (a.text.empty() || *a.prefix < 1 || a.follow < 1 || *a.prefix > kTrainedContext / 2 ||
       a.follow > kTrainedContext / 2) {
     return MakeError(
@@ -153,7 +151,7 @@ Status CheckContinuation(const Args& a) {
   return {};
 }
 
-Status Eval(Args& a) {
+Status Eval(EvalArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   if (a.tokens.empty() == a.text.empty()) {
     return MakeError(Code::kUsage, "give either --tokens or --text", "see `snug eval --help`");
@@ -179,7 +177,7 @@ Status Eval(Args& a) {
     SNUG_ASSIGN(tokens, ParseTokens(list, a.tokens));
     options.context = static_cast<uint32_t>(tokens.size());
   } else {
-    SNUG_ASSIGN(text, ReadText(a.text, std::min(kMaxText, options.budget.bytes / kTextShare)));
+    SNUG_ASSIGN(text, ReadTextWithin(options.budget.bytes, a.text));
     options.caller_bytes = (text.size() + 2) * sizeof(Token);
   }
   Progress loading("reading weights", ProgressUnit::kBytes, false);
@@ -240,7 +238,7 @@ Status Eval(Args& a) {
 }  // namespace
 
 void AddEval(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<EvalArgs>();
   a->engine.context = 512;
   Verb eval(app, "eval", "logits of tokens, perplexity of a text, divergence from a reference");
   eval.Footer(

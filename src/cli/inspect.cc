@@ -56,11 +56,11 @@ Status Inspect(const std::string& path, bool tensors, bool json) {
 }  // namespace
 
 void AddInspect(CLI::App& app, int* exit_code) {
-  struct Args {
+  struct InspectArgs {
     std::string model;
     bool json = false, tensors = false;
   };
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<InspectArgs>();
   Verb inspect(app, "inspect", "list a file's metadata and tensors");
   inspect.Add("MODEL,-m,--model", a->model, "a GGUF file").Required();
   inspect.Flag("--tensors", a->tensors, "every tensor with its type and shape");

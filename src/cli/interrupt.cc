@@ -7,22 +7,22 @@
 namespace snug::cli {
 namespace {
 
-std::atomic<bool> interrupted{false};
+std::atomic<bool> cancelled{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler may use it
 
-void OnInterrupt(int) {
-  if (interrupted.exchange(true)) _exit(128 + SIGINT);
+void CancelOrEnd(int) {
+  if (cancelled.exchange(true)) _exit(128 + SIGINT);
 }
 
 }  // namespace
 
 const std::atomic<bool>& Interrupted() {
   static const bool watching = [] {
-    std::signal(SIGINT, OnInterrupt);
+    std::signal(SIGINT, CancelOrEnd);
     return true;
   }();
   (void)watching;
-  return interrupted;
+  return cancelled;
 }
 
 Error Cancelled() { return MakeError(Code::kCancelled, "interrupted"); }

@@ -73,11 +73,11 @@ Result<int> Plan(const EngineArgs& args, bool json) {
 }  // namespace
 
 void AddPlan(CLI::App& app, int* exit_code) {
-  struct Args {
+  struct PlanArgs {
     EngineArgs engine;
     bool json = false;
   };
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<PlanArgs>();
   Verb plan(app, "plan", "say what a run would take, before a weight is read");
   plan.Footer(
       "example: snug plan model.gguf --memory 600MiB -c 2048\nEnds with 0 when it fits, with 4 "

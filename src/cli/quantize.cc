@@ -21,7 +21,7 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct QuantizeArgs {
   FileJobArgs job;
   std::string in, out, type = "q4_k_m", imatrix, target, text;
   uint32_t segments = 4, probes = 60;
@@ -36,7 +36,7 @@ constexpr uint64_t kMaxNote = 1 << 20;
 
 // --- measured sensitivity, noted beside the output after every segment
 
-std::string NotePath(const Args& a) { return a.out + ".sensitivity.json"; }
+std::string NotePath(const QuantizeArgs& a) { return a.out + ".sensitivity.json"; }
 
 std::string NoteIdentity(const ModelFile& file, const std::string& text, size_t groups) {
   return fmt::format("{} {} {:016x} {} {}", file.path(), file.file_bytes(),
@@ -44,7 +44,8 @@ std::string NoteIdentity(const ModelFile& file, const std::string& text, size_t 
 }
 
 // Segments that an earlier run has measured; fills the groups' divergences.
-uint32_t ReadNote(const Args& a, const std::string& identity, std::vector<ProbeGroup>* groups) {
+uint32_t ReadNote(const QuantizeArgs& a, const std::string& identity,
+                  std::vector<ProbeGroup>* groups) {
   const auto text = ReadWholeFile(NotePath(a), kMaxNote);
   if (!text.ok()) return 0;
   const auto note = ParseJson(*text, NotePath(a));
@@ -58,7 +59,7 @@ uint32_t ReadNote(const Args& a, const std::string& identity, std::vector<ProbeG
   return segments->get<uint32_t>();
 }
 
-Status WriteNote(const Args& a, const std::string& identity, uint32_t segments,
+Status WriteNote(const QuantizeArgs& a, const std::string& identity, uint32_t segments,
                  const std::vector<ProbeGroup>& groups) {
   Json values = Json::array();
   for (const ProbeGroup& g : groups) values.push_back(g.divergence);
@@ -68,7 +69,7 @@ Status WriteNote(const Args& a, const std::string& identity, uint32_t segments,
 }
 
 // Runs the model and measures every group; the engine is gone when it returns.
-Result<std::vector<ProbeGroup>> Measure(const Args& a, const Budget& budget) {
+Result<std::vector<ProbeGroup>> Measure(const QuantizeArgs& a, const Budget& budget) {
   SNUG_ASSIGN(const std::string text, ReadText(a.text, kMaxSensitivityText));
   EngineOptions options;
   options.model_path = a.in;
@@ -118,7 +119,7 @@ Result<std::vector<ProbeGroup>> Measure(const Args& a, const Budget& budget) {
 
 // --- the writing
 
-Result<Json> Quantize(const Args& a) {
+Result<Json> Quantize(const QuantizeArgs& a) {
   std::error_code error;
   if (std::filesystem::equivalent(a.in, a.out, error)) {
     return MakeError(Code::kUsage, fmt::format("{} is the model itself", a.out),
@@ -194,7 +195,7 @@ Result<Json> Quantize(const Args& a) {
 }  // namespace
 
 void AddQuantize(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<QuantizeArgs>();
   Verb quantize(app, "quantize", "write a model's weights in fewer bits");
   quantize.Footer(
       "examples: snug quantize model-f16.gguf model.gguf --type q4_k_m --imatrix imatrix.gguf\n"

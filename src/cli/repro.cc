@@ -8,13 +8,13 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct ReproArgs {
   std::string slug;
   ReproOptions options;
   bool json = false;
 };
 
-Result<int> Run(Args& a) {
+Result<int> Run(ReproArgs& a) {
   const Repro* repro = FindRepro(a.slug);
   if (repro == nullptr) {
     std::string known;
@@ -31,7 +31,7 @@ Result<int> Run(Args& a) {
 }  // namespace
 
 void AddRepro(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<ReproArgs>();
   Verb repro(app, "repro", "run a method's published claims again, here");
   std::string list;
   for (const Repro& r : Repros()) list += fmt::format("  {:<16}{}\n", r.slug, r.source);

@@ -27,7 +27,6 @@ struct RunArgs {
 
 constexpr uint32_t kDraft = 15;  // tokens verified beside the current one
 constexpr uint32_t kDefaultPredict = 128;
-constexpr int64_t kFill = -1;  // -n: as many as the context leaves
 // The share of the budget that a prompt's text may take.
 constexpr uint64_t kPromptShare = 4;
 constexpr size_t kShortToken = 8;  // bytes; below this many a token no prompt looks too long
@@ -43,7 +42,7 @@ Status ChoosePredict(RunArgs& a, size_t prompt, uint32_t context) {
   const uint64_t room = context > prompt ? context - prompt : 0;
   uint64_t n = std::max<uint64_t>(room, 1);
   if (!a.predict) n = std::min<uint64_t>(n, kDefaultPredict);
-  if (a.predict && *a.predict != kFill) n = static_cast<uint64_t>(*a.predict);
+  if (a.predict && *a.predict != kFillContext) n = static_cast<uint64_t>(*a.predict);
   a.generate.max_tokens =
       static_cast<uint32_t>(std::min<uint64_t>(n, std::numeric_limits<uint32_t>::max()));
   return CheckContext(prompt, a.generate.max_tokens, context);
@@ -74,9 +73,9 @@ void PrintSettings(const RunArgs& a, const Engine& engine) {
              Printable(engine.config().name), engine.config().arch,
              engine.plan().resident ? "resident" : "streamed", FormatBytes(o.budget.bytes),
              o.budget.origin, o.context, a.engine.ContextOrigin(), a.generate.max_tokens,
-             !a.predict            ? "default"
-             : *a.predict == kFill ? "what the context leaves"
-                                   : "given",
+             !a.predict                   ? "default"
+             : *a.predict == kFillContext ? "what the context leaves"
+                                          : "given",
              engine.plan().threads, a.engine.ThreadsOrigin(), a.generate.sampling.seed);
   if (engine.plan().disk_bytes_per_token == 0) return;
   const double rate = DiskRate(o.model_path);
@@ -105,7 +104,7 @@ Result<std::string> ChatPrompt(const RunArgs& a, std::string prompt, uint64_t bu
 Result<int> Run(RunArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_TRY(a.generate.sampling.Validate());
-  if (a.predict && *a.predict < 1 && *a.predict != kFill) {
+  if (a.predict && *a.predict < 1 && *a.predict != kFillContext) {
     return MakeError(Code::kUsage, fmt::format("-n {} is no number of tokens", *a.predict),
                      "give 1 or more, or -1 for what the context leaves",
                      {{"option", "--predict"}, {"value", std::to_string(*a.predict)}});

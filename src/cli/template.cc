@@ -10,9 +10,7 @@
 namespace snug::cli {
 namespace {
 
-constexpr uint64_t kMaxTemplate = 8 * kMiB;
-
-struct Args {
+struct TemplateArgs {
   std::string source, input = "-";
   bool json = false;
 };
@@ -47,7 +45,7 @@ Result<ModelTemplate> ReadTemplate(const std::string& path, const Json& input) {
   return ModelTemplate{std::move(source), "<s>", "</s>", "<unk>", "<pad>"};
 }
 
-Status Template(const Args& a) {
+Status Template(const TemplateArgs& a) {
   SNUG_ASSIGN(Json input, ReadInput(a.input));
   SNUG_ASSIGN(const ModelTemplate model, ReadTemplate(a.source, input));
   AddTokenTexts(model, &input);
@@ -64,7 +62,7 @@ Status Template(const Args& a) {
 }  // namespace
 
 void AddTemplate(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<TemplateArgs>();
   Verb verb(app, "template", "render a conversation with a chat template");
   verb.Footer(
       "example: echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | snug template model.gguf\n"

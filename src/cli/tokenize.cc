@@ -6,12 +6,12 @@
 namespace snug::cli {
 namespace {
 
-struct Args {
+struct TokenizeArgs {
   std::string model, file = "-";
   bool json = false, no_special = false, decode = false;
 };
 
-Status Tokenize(const Args& a) {
+Status Tokenize(const TokenizeArgs& a) {
   SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, ModelFile::Open(a.model));
   SNUG_ASSIGN(const uint64_t bytes, Tokenizer::PlannedBytes(*file));
   Ledger ledger(bytes);
@@ -42,7 +42,7 @@ Status Tokenize(const Args& a) {
 }  // namespace
 
 void AddTokenize(CLI::App& app, int* exit_code) {
-  auto a = std::make_shared<Args>();
+  auto a = std::make_shared<TokenizeArgs>();
   Verb tokenize(app, "tokenize", "turn text into tokens, or with --decode tokens into text");
   tokenize.Add("MODEL,-m,--model", a->model, "a GGUF file").Required();
   tokenize.Add("-f,--file", a->file, "read from a file instead of standard input");

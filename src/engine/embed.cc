@@ -4,16 +4,14 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 #include <cmath>
 #include <vector>
 
+#include "base/clock.h"
 #include "kernel/ops.h"
 
 namespace snug {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 class Embedder {
  public:
@@ -127,7 +125,7 @@ Status Embedder::Flush() {
     row += lengths_[i];
     take_(embedding, lengths_[i]);
   }
-  stats_.seconds += std::chrono::duration<double>(Clock::now() - start).count();
+  stats_.seconds += SecondsSince(start);
   stats_.texts += lengths_.size();
   stats_.tokens += tokens_.size();
   tokens_.clear();

@@ -3,20 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
+#include "base/clock.h"
 #include "engine/lookup.h"
 #include "engine/stop.h"
 
 namespace snug {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 // The state of one generation.
 class Generator {
@@ -96,7 +90,7 @@ Status Generator::Prefill(const std::vector<Token>& prompt) {
     if (options_.on_prefill) options_.on_prefill(done, total);
     return !cancelled() || done == total;
   }));
-  g_.prefill_s = Seconds(start);
+  g_.prefill_s = SecondsSince(start);
   return {};
 }
 
@@ -141,7 +135,7 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
     for (Token t : prompt) lookup_->Append(t);
   }
   Take(0);
-  g_.ttft_s = Seconds(start);
+  g_.ttft_s = SecondsSince(start);
 
   const auto decode = Clock::now();
   const TrafficStats traffic = engine_.traffic();
@@ -157,9 +151,9 @@ Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
     }
     const uint64_t accepted = g_.accepted;
     SNUG_TRY(draft.empty() ? Single() : Verify(draft));
-    if (lookup_) lookup_->Report(draft.size(), g_.accepted - accepted, Seconds(step));
+    if (lookup_) lookup_->Report(draft.size(), g_.accepted - accepted, SecondsSince(step));
   }
-  g_.decode_s = Seconds(decode);
+  g_.decode_s = SecondsSince(decode);
   if (experts != nullptr) g_.experts = experts->stats() - expert_stats;
   if (!done_) g_.finish_reason = "cancelled";
   if (g_.tokens.size() > 1) {

@@ -2,21 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstring>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/file.h"
 
 namespace snug {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr uint64_t kTask = 1 * kMiB, kRequest = 4 * kMiB;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 // Reads every cache line; independent sums keep the loads in flight.
 uint64_t Sum(const uint8_t* data, uint64_t bytes) {
@@ -45,7 +40,7 @@ Result<double> MeasureReads(ThreadPool& pool, Ledger& ledger, uint64_t bytes, in
   for (int r = 0; r < rounds; ++r) {
     const auto start = Clock::now();
     pool.For(tasks, [&](size_t t, int) { sink += Sum(buffer.data() + t * kTask, kTask); });
-    best = std::max(best, static_cast<double>(buffer.size()) / Seconds(start));
+    best = std::max(best, static_cast<double>(buffer.size()) / SecondsSince(start));
   }
   return best;
 }
@@ -63,7 +58,7 @@ Result<double> MeasureDisk(const std::string& path, Ledger& ledger, uint64_t byt
     done += got;
     if (got < kRequest) break;
   }
-  return static_cast<double>(done) / Seconds(start);
+  return static_cast<double>(done) / SecondsSince(start);
 }
 
 }  // namespace snug

@@ -1,11 +1,11 @@
 #include "engine/probe.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <functional>
 
+#include "base/clock.h"
 #include "engine/engine.h"
 
 namespace snug {
@@ -25,9 +25,9 @@ constexpr double kRoundsSeconds = 0.3;          // ... where they do not take lo
 constexpr uint64_t kDecodeBytes = 1024 * kMiB;  // of layers, read by one measurement
 
 double Seconds(const std::function<Status()>& step, Status* status) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   *status = step();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return SecondsSince(start);
 }
 
 class ProbePlace final : public WeightPlace {

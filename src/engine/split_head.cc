@@ -14,9 +14,8 @@ namespace {
 constexpr size_t kCapacity = 4096;  // rows with exact logits that a search may return
 constexpr size_t kPanelsPerTask = 16;
 
-size_t Align(size_t n) { return (n + 63) / 64 * 64; }
-size_t BoundsBytes(size_t rows) { return Align(PlaneScratchFloats(rows) * sizeof(float)); }
-size_t ListBytes(size_t rows) { return Align(PlaneMaxSurvivors(rows) * sizeof(uint32_t)); }
+size_t BoundsBytes(size_t rows) { return AlignBytes(PlaneScratchFloats(rows) * sizeof(float)); }
+size_t ListBytes(size_t rows) { return AlignBytes(PlaneMaxSurvivors(rows) * sizeof(uint32_t)); }
 
 }  // namespace
 

@@ -10,8 +10,6 @@ namespace {
 
 constexpr char kEmbedding[] = "token_embd.weight";
 
-uint64_t Align(uint64_t n) { return (n + 63) / 64 * 64; }
-
 }  // namespace
 
 struct WeightProbe::Sizes {
@@ -26,8 +24,8 @@ WeightProbe::Sizes WeightProbe::SizesOf(const WeightLayout& layout, int) {
       const uint64_t cols = t.info->cols();
       const DType type = FittingType(kType, cols);
       s.packed = std::max<uint64_t>(s.packed, PackedBytes(type, t.rows, cols));
-      s.per_thread = std::max(
-          s.per_thread, Align(kPanelRows * RowBytes(type, cols)) + Align(cols * sizeof(float)));
+      s.per_thread = std::max(s.per_thread, AlignBytes(kPanelRows * RowBytes(type, cols)) +
+                                                AlignBytes(cols * sizeof(float)));
     }
   };
   for (size_t p = 1; p < layout.parts.size(); ++p) add(layout.parts[p]);
@@ -75,7 +73,7 @@ PackedMatrix WeightProbe::See(const PackedMatrix& w, const Activations&) {
   const uint64_t row_bytes = RowBytes(type, w.cols), panel_bytes = PanelBytes(type, w.cols);
   pool_.For(w.panels(), [&](size_t panel, int thread) {
     uint8_t* rows = scratch_.data() + per_thread_ * static_cast<uint64_t>(thread);
-    auto* values = reinterpret_cast<float*>(rows + Align(kPanelRows * row_bytes));
+    auto* values = reinterpret_cast<float*>(rows + AlignBytes(kPanelRows * row_bytes));
     const size_t first = panel * kPanelRows;
     const size_t n = std::min<size_t>(kPanelRows, w.rows - first);
     for (size_t r = 0; r < n; ++r) {

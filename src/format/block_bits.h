@@ -1,9 +1,13 @@
-// How several stored types lay codes of 32 weights into bytes.
+// What the writers of several stored types share: inverse scales, and how codes of 32 weights lie
+// in bytes.
 #pragma once
 
 #include <cstdint>
 
 namespace snug {
+
+// Of a scale; 0 for 0.
+inline float Inverse(float v) { return v == 0 ? 0 : 1 / v; }
 
 // Codes of up to four bits: columns 0-15 in the low nibbles of 16 bytes, 16-31 in the high ones.
 inline void PutNibbles(uint8_t* p, const uint8_t (&q)[32]) {

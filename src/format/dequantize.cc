@@ -134,8 +134,8 @@ void TQ2_0(const uint8_t* b, float* y) {
   for (int i = 0; i < 256; ++i) y[i] = d * (BitPair(b, i) - 1);
 }
 
-using BlockFunction = void (*)(const uint8_t* block, float* y);
-BlockFunction FunctionOf(DType type) {
+using DecodeBlock = void (*)(const uint8_t* block, float* y);
+DecodeBlock DecodeOf(DType type) {
   switch (type) {
     case DType::kF32:
     case DType::kF16:
@@ -192,7 +192,7 @@ void Dequantize(DType type, const uint8_t* src, size_t n, float* dst) {
       break;
   }
   const DTypeInfo& info = Info(type);
-  const BlockFunction block = FunctionOf(type);
+  const DecodeBlock block = DecodeOf(type);
   for (size_t i = 0; i < n; i += info.block, src += info.bytes) block(src, dst + i);
 }
 

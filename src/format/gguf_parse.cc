@@ -19,10 +19,12 @@ constexpr uint64_t kMaxText = uint64_t{64}
 constexpr uint64_t kMaxSplits = 512;
 constexpr uint64_t kMaxAlignment = 1 << 20;
 
+}  // namespace
+
 // Buffered sequential reads with every length checked against the file.
-class Reader {
+class GgufReader {
  public:
-  Reader(const File& file) : file_(file), buffer_(64 << 10) {}
+  explicit GgufReader(const File& file) : file_(file), buffer_(64 << 10) {}
   uint64_t at() const { return base_ + pos_; }
   uint64_t left() const { return file_.size() - at(); }
 
@@ -73,8 +75,6 @@ class Reader {
   std::vector<uint8_t> buffer_;
   uint64_t base_ = 0, pos_ = 0, fill_ = 0;
 };
-
-}  // namespace
 
 class GgufParser {
  public:
@@ -279,7 +279,7 @@ class GgufParser {
  private:
   GgufFile& out_;
   uint32_t index_;
-  Reader reader_;
+  GgufReader reader_;
   uint64_t tensors_ = 0, keys_ = 0, alignment_ = 32, split_no_ = 0;
   uint64_t text_bytes_ = 0;
 };

@@ -53,7 +53,7 @@ constexpr HfTensor kExperts[] = {
     {"model.layers.#.mlp.experts.#.down_proj.weight", "blk.#.ffn_down_exps.weight"},
 };
 
-constexpr HfKey kShared[] = {
+constexpr HfKey kSharedKeys[] = {
     {"num_hidden_layers", "block_count", Kind::kUint, true},
     {"hidden_size", "embedding_length", Kind::kUint, true},
     {"max_position_embeddings", "context_length"},
@@ -462,7 +462,7 @@ const HfArchitecture* FindHfArchitecture(std::string_view model_type) {
   return it == std::end(kArchitectures) ? nullptr : it;
 }
 
-std::span<const HfKey> HfSharedKeys() { return kShared; }
+std::span<const HfKey> HfSharedKeys() { return kSharedKeys; }
 
 HfPattern MakeHfPattern(std::string_view name) {
   HfPattern p;

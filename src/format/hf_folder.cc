@@ -30,9 +30,9 @@ Result<DType> StoredTypeOf(const HfFolder& folder, const std::string& file,
 }
 
 // Adds the tensors of all files under GGUF's names.
-class Tensors {
+class FolderTensors {
  public:
-  Tensors(HfFolder& folder, const HfArchitecture& architecture, bool tied)
+  FolderTensors(HfFolder& folder, const HfArchitecture& architecture, bool tied)
       : folder_(folder), architecture_(architecture), tied_(tied) {}
 
   Status Add(const std::string& file, uint32_t index, const SafetensorInfo& t) {
@@ -235,7 +235,7 @@ Status ReadTensors(HfFolder& folder, const HfArchitecture& architecture, bool ti
   }
   if (files.size() > kMaxShards)
     return folder.Bad(kIndex, fmt::format("names {} files", files.size()));
-  Tensors tensors(folder, architecture, tied);
+  FolderTensors tensors(folder, architecture, tied);
   for (const std::string& name : files) {
     SNUG_ASSIGN(SafetensorsFile file, SafetensorsFile::Open(folder.path() + "/" + name));
     SNUG_ASSIGN(File data, File::Open(folder.path() + "/" + name));

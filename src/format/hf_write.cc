@@ -26,9 +26,10 @@ float MinusOne(float x) { return x - 1; }
 float LogOfMinus(float x) { return std::log(-x); }
 
 // What a rule says of a GGUF tensor, undone.
-class Tensors {
+class WrittenTensors {
  public:
-  Tensors(const ModelFile& file, const HfArchitecture& architecture, DType type, HfPlan* plan)
+  WrittenTensors(const ModelFile& file, const HfArchitecture& architecture, DType type,
+                 HfPlan* plan)
       : file_(file), architecture_(architecture), type_(type), plan_(plan) {
     for (const auto& table : architecture.tensors)
       for (const HfTensor& rule : table) rules_.emplace(rule.gguf, &rule);
@@ -119,7 +120,7 @@ Result<HfPlan> PlanHfFolder(const ModelFile& file, DType type, const std::vector
   SNUG_ASSIGN(plan.config, MakeHfConfig(file, *architecture, type, windowed));
   plan.generation = MakeHfGeneration(file);
   for (const auto& [key, value] : plan.generation.items()) plan.config[key] = value;
-  Tensors tensors(file, *architecture, type, &plan);
+  WrittenTensors tensors(file, *architecture, type, &plan);
   for (const TensorInfo& t : file.tensors())
     if (!IsConfiguration(t.name)) SNUG_TRY(tensors.Add(t));
   return plan;

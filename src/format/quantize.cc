@@ -182,8 +182,8 @@ void IQ4_XS(const float* x, const float* w, uint8_t* b) {
   std::memcpy(b + 2, &high, 2);
 }
 
-using BlockFunction = void (*)(const float* x, const float* w, uint8_t* block);
-BlockFunction SearchOf(DType type) {
+using SearchBlock = void (*)(const float* x, const float* w, uint8_t* block);
+SearchBlock SearchOf(DType type) {
   switch (type) {
     case DType::kQ4_0:
       return Q4_0;
@@ -235,7 +235,7 @@ bool CanQuantize(DType type) { return SearchOf(type) != nullptr || HasSimpleQuan
 
 void Quantize(DType type, const float* src, size_t n, const float* importance, uint8_t* dst) {
   assert(CanQuantize(type));
-  const BlockFunction search = SearchOf(type);
+  const SearchBlock search = SearchOf(type);
   if (search == nullptr) return QuantizeSimple(type, src, n, dst);
   const DTypeInfo& info = Info(type);
   float w[256];

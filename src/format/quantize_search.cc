@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "format/block_bits.h"
 #include "format/dtype.h"
 
 namespace snug {
@@ -31,8 +32,6 @@ float Nearest(float v, float lo, float hi) {
   v = v < hi ? v : hi;
   return (v + kShift) - kShift;
 }
-
-float Inverse(float v) { return v == 0 ? 0 : 1 / v; }
 
 // How codes approximate: the integers of a range, or the entries of a table.
 struct Integers {
@@ -91,7 +90,7 @@ ScaleSums SumsOf(const float* x, const float* w, size_t n, float inverse, const 
   return s;
 }
 
-float Extreme(const float* x, size_t n) {
+float FiniteExtreme(const float* x, size_t n) {
   float extreme = 0;
   for (size_t i = 0; i < n; ++i)
     if (std::abs(x[i]) > std::abs(extreme)) extreme = x[i];
@@ -103,7 +102,7 @@ template <class Codes>
 float FitWith(const float* x, const float* w, size_t n, float lo, float hi, const Codes& code) {
   // Steps are tenths of a code where there are 16, and as large a part of the range elsewhere.
   const float step = (lo < 0 ? hi - lo : hi) / 150;
-  const float extreme = Extreme(x, n);
+  const float extreme = FiniteExtreme(x, n);
   if (extreme == 0) return 0;
   float scale = 0, gain = 0;
   const auto consider = [&](float candidate) {

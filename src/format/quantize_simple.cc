@@ -16,11 +16,10 @@ void PutHalf(uint8_t* p, float v) {
   p[1] = static_cast<uint8_t>(h >> 8);
 }
 // Towards zero, within [0, most]; 0 where v is no number.
-uint8_t Code(float v, int most) {
+uint8_t CodeOf(float v, int most) {
   if (!(v > 0)) return 0;
   return static_cast<uint8_t>(v < static_cast<float>(most) ? static_cast<int>(v) : most);
 }
-float Inverse(float d) { return d == 0 ? 0 : 1 / d; }
 // The value of the largest magnitude, the first of several.
 float Extreme(const float* x, size_t n) {
   float extreme = 0;
@@ -35,7 +34,7 @@ void Q8_0(const float* x, uint8_t* b) {
   PutHalf(b, d);
   for (int i = 0; i < 32; ++i) {
     const float v = std::round(x[i] * id);
-    b[2 + i] = v < 0 ? static_cast<uint8_t>(-Code(-v, 127)) : Code(v, 127);
+    b[2 + i] = v < 0 ? static_cast<uint8_t>(-CodeOf(-v, 127)) : CodeOf(v, 127);
   }
 }
 
@@ -43,7 +42,7 @@ void Q8_0(const float* x, uint8_t* b) {
 template <int kHalf>
 float CenteredCodes(const float* x, uint8_t (&q)[32]) {
   const float d = Extreme(x, 32) / -kHalf, id = Inverse(d);
-  for (int i = 0; i < 32; ++i) q[i] = Code(x[i] * id + (kHalf + 0.5f), 2 * kHalf - 1);
+  for (int i = 0; i < 32; ++i) q[i] = CodeOf(x[i] * id + (kHalf + 0.5f), 2 * kHalf - 1);
   return d;
 }
 // Types with a minimum: codes 0 to kMost between both extremes.
@@ -53,7 +52,7 @@ void RangeCodes(const float* x, uint8_t (&q)[32], uint8_t* scale_and_min) {
   const float min = *least, d = (*most - min) / kMost, id = Inverse(d);
   PutHalf(scale_and_min, d);
   PutHalf(scale_and_min + 2, min);
-  for (int i = 0; i < 32; ++i) q[i] = Code((x[i] - min) * id + 0.5f, kMost);
+  for (int i = 0; i < 32; ++i) q[i] = CodeOf((x[i] - min) * id + 0.5f, kMost);
 }
 
 void Q4_0(const float* x, uint8_t* b) {
@@ -111,7 +110,7 @@ void MXFP4(const float* x, uint8_t* b) {
 // Trits + 1, scaled by the largest magnitude.
 float TernaryCodes(const float* x, uint8_t (&q)[256]) {
   const float d = std::abs(Extreme(x, 256)), id = Inverse(d);
-  for (int i = 0; i < 256; ++i) q[i] = Code(std::round(x[i] * id) + 1, 2);
+  for (int i = 0; i < 256; ++i) q[i] = CodeOf(std::round(x[i] * id) + 1, 2);
   return d;
 }
 void TQ1_0(const float* x, uint8_t* b) {
@@ -144,8 +143,8 @@ void BF16(const float* x, uint8_t* b) {
   b[1] = static_cast<uint8_t>(v >> 8);
 }
 
-using BlockFunction = void (*)(const float* x, uint8_t* block);
-BlockFunction FunctionOf(DType type) {
+using EncodeBlock = void (*)(const float* x, uint8_t* block);
+EncodeBlock EncodeOf(DType type) {
   switch (type) {
     case DType::kF32:
       return F32;
@@ -178,11 +177,11 @@ BlockFunction FunctionOf(DType type) {
 
 }  // namespace
 
-bool HasSimpleQuantizer(DType type) { return FunctionOf(type) != nullptr; }
+bool HasSimpleQuantizer(DType type) { return EncodeOf(type) != nullptr; }
 
 void QuantizeSimple(DType type, const float* src, size_t n, uint8_t* dst) {
   const DTypeInfo& info = Info(type);
-  const BlockFunction block = FunctionOf(type);
+  const EncodeBlock block = EncodeOf(type);
   assert(block != nullptr);
   for (size_t i = 0; i < n; i += info.block, dst += info.bytes) block(src + i, dst);
 }

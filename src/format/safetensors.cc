@@ -30,7 +30,7 @@ uint32_t DTypeBytes(std::string_view dtype) {
 
 bool IsCount(const Json& j) { return j.is_number_unsigned(); }
 
-Error Bad(const std::string& path, const std::string& message) {
+Error Malformed(const std::string& path, const std::string& message) {
   return MakeError(Code::kBadFile, fmt::format("{}: {}", path, message),
                    "the file is damaged or no safetensors file", {{"path", path}});
 }
@@ -43,38 +43,38 @@ Result<SafetensorInfo> ParseTensor(const std::string& path, const std::string& n
   if (!j.is_object() || dtype == j.end() || !dtype->is_string() || shape == j.end() ||
       !shape->is_array() || offsets == j.end() || !offsets->is_array() || offsets->size() != 2 ||
       !IsCount((*offsets)[0]) || !IsCount((*offsets)[1])) {
-    return Bad(path, fmt::format("tensor '{}' lacks dtype, shape or data_offsets", name));
+    return Malformed(path, fmt::format("tensor '{}' lacks dtype, shape or data_offsets", name));
   }
   t.dtype = dtype->get<std::string>();
   uint64_t elements = 1;
   for (const Json& d : *shape) {
-    if (!IsCount(d)) return Bad(path, fmt::format("tensor '{}' has a malformed shape", name));
+    if (!IsCount(d)) return Malformed(path, fmt::format("tensor '{}' has a malformed shape", name));
     t.shape.push_back(d.get<uint64_t>());
     if (t.shape.back() != 0 && elements > kMaxElements / t.shape.back()) {
-      return Bad(path, fmt::format("tensor '{}' has an impossible shape", name));
+      return Malformed(path, fmt::format("tensor '{}' has an impossible shape", name));
     }
     elements *= t.shape.back();
   }
   const uint64_t begin = (*offsets)[0].get<uint64_t>(), end = (*offsets)[1].get<uint64_t>();
   const uint32_t bytes = DTypeBytes(t.dtype);
   if (bytes == 0)
-    return Bad(path, fmt::format("tensor '{}' has the unknown dtype '{}'", name, t.dtype));
+    return Malformed(path, fmt::format("tensor '{}' has the unknown dtype '{}'", name, t.dtype));
   if (begin > end || end > size - data) {
-    return Bad(
+    return Malformed(
         path,
         fmt::format("tensor '{}' at [{}, {}) lies outside the file's {} data bytes (truncated?)",
                     name, begin, end, size - data));
   }
   if (end - begin != elements * bytes) {
-    return Bad(path, fmt::format("tensor '{}' has {} bytes where its shape needs {}", name,
-                                 end - begin, elements * bytes));
+    return Malformed(path, fmt::format("tensor '{}' has {} bytes where its shape needs {}", name,
+                                       end - begin, elements * bytes));
   }
   t.offset = data + begin;
   t.bytes = end - begin;
   return t;
 }
 
-Error SystemError(const std::string& path, const char* what) {
+Error WriteError(const std::string& path, const char* what) {
   return MakeError(Code::kIo, fmt::format("{}: cannot {}: {}", path, what, std::strerror(errno)),
                    {}, {{"path", path}});
 }
@@ -84,7 +84,7 @@ Status WriteAll(int fd, const void* data, size_t bytes, const std::string& path)
   while (done < bytes) {
     const ssize_t n = write(fd, static_cast<const char*>(data) + done, bytes - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return SystemError(path, "write");
+    if (n < 0) return WriteError(path, "write");
     done += static_cast<size_t>(n);
   }
   return {};
@@ -97,17 +97,17 @@ Result<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   SNUG_ASSIGN(s.file_, File::Open(path));
   const uint64_t size = s.file_.size();
   uint64_t header = 0;
-  if (size < 8) return Bad(path, fmt::format("truncated: {} bytes", size));
+  if (size < 8) return Malformed(path, fmt::format("truncated: {} bytes", size));
   SNUG_TRY(s.file_.ReadAt(0, &header, 8));
   if (header > kMaxHeader || header > size - 8) {
-    return Bad(path, fmt::format("header of {} bytes does not fit the file's {} (truncated?)",
-                                 header, size));
+    return Malformed(path, fmt::format("header of {} bytes does not fit the file's {} (truncated?)",
+                                       header, size));
   }
   std::string text(header, '\0');
   SNUG_TRY(s.file_.ReadAt(8, text.data(), header));
   auto json = ParseJson(text, path + " (header)", {kMaxHeader, 8});
-  if (!json.ok()) return Bad(path, json.error().message);
-  if (!json->is_object()) return Bad(path, "the header is no object");
+  if (!json.ok()) return Malformed(path, json.error().message);
+  if (!json->is_object()) return Malformed(path, "the header is no object");
   for (const auto& [name, value] : json->items()) {
     if (name == "__metadata__") continue;
     SNUG_ASSIGN(SafetensorInfo t, ParseTensor(path, name, value, 8 + header, size));
@@ -119,12 +119,12 @@ Result<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   uint64_t at = 8 + header;
   for (const SafetensorInfo* t : order) {
     if (t->offset != at) {
-      return Bad(path, fmt::format("tensor '{}' starts at {} where {} is due ({})", t->name,
-                                   t->offset, at, t->offset < at ? "overlap" : "hole"));
+      return Malformed(path, fmt::format("tensor '{}' starts at {} where {} is due ({})", t->name,
+                                         t->offset, at, t->offset < at ? "overlap" : "hole"));
     }
     at += t->bytes;
   }
-  if (at != size) return Bad(path, fmt::format("{} bytes follow the last tensor", size - at));
+  if (at != size) return Malformed(path, fmt::format("{} bytes follow the last tensor", size - at));
   return s;
 }
 
@@ -142,8 +142,9 @@ Result<std::vector<T>> ReadAs(const SafetensorsFile& file, std::string_view name
                               std::string_view dtype) {
   const SafetensorInfo* t = file.Find(name);
   if (t == nullptr || t->dtype != dtype) {
-    return Bad(file.file().path(), fmt::format("tensor '{}' of type {} is {}", name, dtype,
-                                               t == nullptr ? "missing" : "of type " + t->dtype));
+    return Malformed(file.file().path(),
+                     fmt::format("tensor '{}' of type {} is {}", name, dtype,
+                                 t == nullptr ? "missing" : "of type " + t->dtype));
   }
   std::vector<T> values(t->bytes / sizeof(T));
   SNUG_TRY(file.file().ReadAt(t->offset, values.data(), t->bytes));
@@ -175,7 +176,7 @@ Result<SafetensorsWriter> SafetensorsWriter::Create(const std::string& path,
   w.path_ = path;
   w.temp_ = path + ".part";
   w.fd_ = open(w.temp_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (w.fd_ < 0) return SystemError(w.temp_, "create");
+  if (w.fd_ < 0) return WriteError(w.temp_, "create");
   const uint64_t size = text.size();
   SNUG_TRY(WriteAll(w.fd_, &size, 8, w.temp_));
   SNUG_TRY(WriteAll(w.fd_, text.data(), text.size(), w.temp_));
@@ -207,7 +208,7 @@ Status SafetensorsWriter::Finish() {
   const bool synced = fsync(fd_) == 0;
   close(std::exchange(fd_, -1));
   if (synced && rename(temp_.c_str(), path_.c_str()) == 0) return {};
-  Error error = SystemError(path_, "finish");
+  Error error = WriteError(path_, "finish");
   unlink(temp_.c_str());
   return error;
 }

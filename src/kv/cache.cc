@@ -8,7 +8,6 @@ namespace {
 
 constexpr uint32_t kTile = kTileTokens;
 // More than any machine has, and little enough for sums of it: what a cache of absurd size takes.
-constexpr uint64_t kMaxPoolBytes = uint64_t{1} << 60;
 constexpr uint64_t kMaxPages = uint64_t{1} << 31;
 
 uint32_t Tiles(uint64_t tokens) { return static_cast<uint32_t>((tokens + kTile - 1) / kTile); }

@@ -8,7 +8,6 @@ namespace snug {
 namespace {
 
 // More than any machine has, and little enough for sums of it: what states of absurd size take.
-constexpr uint64_t kMaxPoolBytes = uint64_t{1} << 60;
 constexpr uint64_t kMaxSlots = uint64_t{1} << 16;
 
 // Layers begin on cache lines.

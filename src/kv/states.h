@@ -19,6 +19,8 @@
 namespace snug {
 
 inline constexpr uint32_t kSnapshotEvery = 256;
+// What a pool of absurd size is said to take, which no ledger grants.
+inline constexpr uint64_t kMaxPoolBytes = uint64_t{1} << 60;
 
 struct StateLayout {
   std::vector<uint64_t> floats;  // [layers]; 0 where a layer keeps none

@@ -21,8 +21,6 @@ inline constexpr uint32_t kInlineRows = 2;
 // Rows a task of a parallel loop over rows covers.
 inline constexpr uint32_t kRowsPerTask = 8;
 
-inline size_t AlignBytes(size_t n) { return (n + 63) / 64 * 64; }
-
 // Hands out aligned pieces of a buffer; with a null base it only measures.
 class Carver {
  public:

@@ -11,8 +11,8 @@ namespace snug {
 namespace {
 
 // Facts of the family that older GGUF files leave out.
-constexpr uint32_t kWindow = 4096;
-constexpr uint32_t kPattern = 2;  // every second layer attends to everything
+constexpr uint32_t kGemma2Window = 4096;
+constexpr uint32_t kGemma2Pattern = 2;  // every second layer attends to everything
 constexpr float kAttentionCap = 50, kLogitCap = 30;
 
 class Gemma2 final : public Model {
@@ -56,7 +56,7 @@ Result<std::unique_ptr<Model>> OpenGemma2(const ModelFile& file) {
   SNUG_ASSIGN(c.attention_softcap,
               ReadFactor(file, c.arch + ".attn_logit_softcapping", kAttentionCap));
   SNUG_ASSIGN(c.logit_softcap, ReadFactor(file, c.arch + ".final_logit_softcapping", kLogitCap));
-  SNUG_TRY(ReadWindows(file, kWindow, kPattern, &c));
+  SNUG_TRY(ReadWindows(file, kGemma2Window, kGemma2Pattern, &c));
   return std::unique_ptr<Model>(std::make_unique<Gemma2>(std::move(c)));
 }
 

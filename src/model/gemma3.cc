@@ -13,7 +13,7 @@ namespace snug {
 namespace {
 
 // Facts of the family that its GGUF files leave out.
-constexpr uint32_t kPattern = 6;  // every sixth layer attends to everything
+constexpr uint32_t kGemma3Pattern = 6;  // every sixth layer attends to everything
 constexpr float kLocalRopeBase = 10000;
 
 class Gemma3 final : public Model {
@@ -67,7 +67,7 @@ Result<std::unique_ptr<Model>> OpenGemma3(const ModelFile& file) {
                                                  file.path(), c.local_rope.base));
   }
   SNUG_TRY(file.NeedUint(prefix + "attention.sliding_window"));
-  SNUG_TRY(ReadWindows(file, 0, kPattern, &c));
+  SNUG_TRY(ReadWindows(file, 0, kGemma3Pattern, &c));
   return std::unique_ptr<Model>(std::make_unique<Gemma3>(std::move(c)));
 }
 

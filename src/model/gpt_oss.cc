@@ -8,8 +8,8 @@
 namespace snug {
 namespace {
 
-constexpr uint32_t kWindow = 128;
-constexpr uint32_t kPattern = 2;  // every second layer attends to everything
+constexpr uint32_t kGptOssWindow = 128;
+constexpr uint32_t kGptOssPattern = 2;  // every second layer attends to everything
 
 class GptOss final : public Model {
  public:
@@ -48,7 +48,7 @@ Result<std::unique_ptr<Model>> OpenGptOss(const ModelFile& file) {
   c.rope.truncate = file.GetBool(c.arch + ".rope.scaling.yarn_truncate").value_or(false);
   c.local_rope = c.rope;
   SNUG_TRY(ReadExperts(file, &c));
-  SNUG_TRY(ReadWindows(file, kWindow, kPattern, &c));
+  SNUG_TRY(ReadWindows(file, kGptOssWindow, kGptOssPattern, &c));
   return std::unique_ptr<Model>(std::make_unique<GptOss>(std::move(c)));
 }
 

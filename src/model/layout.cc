@@ -9,16 +9,13 @@
 namespace snug {
 namespace {
 
-constexpr size_t kAlign = 64;
 constexpr uint64_t kMinHeadPart = 4 * kMiB;  // head row blocks are at least this large
-
-size_t AlignUp(size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 void Append(Part& part, const TensorInfo& info, uint32_t first_row, uint32_t rows, bool packed,
             Role role = Role::kCount) {
   PartTensor t{&info, first_row, rows, packed, static_cast<uint8_t>(role), part.bytes, 0};
   t.bytes = packed ? PackedBytes(info.type, rows, info.cols()) : info.cols() * rows * sizeof(float);
-  part.bytes = AlignUp(part.bytes + t.bytes);
+  part.bytes = AlignBytes(part.bytes + t.bytes);
   part.file_bytes += StoredRowBytes(info) * rows;
   part.tensors.push_back(t);
 }

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
+#include "base/clock.h"
 #include "engine/engine.h"
 #include "engine/limits.h"
 #include "repro/repro.h"
@@ -46,13 +46,12 @@ Result<Outcome> Run(const EngineOptions& options, uint32_t n) {
   const StepItem first{0, all.subspan(kPrompt, 1), StepItem::Logits::kLast};
   SNUG_TRY(engine->Step({&first, 1}));
   const uint64_t disk = engine->place().stats().bytes_read;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   for (uint32_t i = 1; i < n; ++i) {
     const StepItem item{0, all.subspan(kPrompt + i, 1), StepItem::Logits::kLast};
     SNUG_TRY(engine->Step({&item, 1}));
   }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = SecondsSince(start);
   const PlaceStats stats = engine->place().stats();
   o.seconds_per_token = seconds / (n - 1);
   o.disk_per_token = static_cast<double>(stats.bytes_read - disk) / (n - 1);

@@ -24,12 +24,12 @@ struct ByteAlphabet {
     }
   }
 };
-inline constexpr ByteAlphabet kByteAlphabet;
+inline constexpr ByteAlphabet kByteLetters;
 
 // Appends `bytes` as characters.
 inline void AppendAsChars(std::string_view bytes, std::string* out) {
   for (const char byte : bytes) {
-    const uint16_t c = kByteAlphabet.to_char[static_cast<uint8_t>(byte)];
+    const uint16_t c = kByteLetters.to_char[static_cast<uint8_t>(byte)];
     if (c < 0x80) {
       out->push_back(static_cast<char>(c));
     } else {

@@ -12,7 +12,6 @@ constexpr char kModel[] = "tokenizer.ggml.model", kPre[] = "tokenizer.ggml.pre",
                kTokens[] = "tokenizer.ggml.tokens", kTypes[] = "tokenizer.ggml.token_type",
                kScores[] = "tokenizer.ggml.scores", kMerges[] = "tokenizer.ggml.merges",
                kCharsmap[] = "tokenizer.ggml.precompiled_charsmap";
-constexpr char kSpaceMark[] = "\u2581";
 
 bool IsNumbers(const GgufArray* array) {
   return array != nullptr && array->element != GgufType::kString &&

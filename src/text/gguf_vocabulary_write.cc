@@ -10,7 +10,6 @@
 namespace snug {
 namespace {
 
-constexpr char kSpaceMark[] = "\u2581";
 constexpr uint64_t kMaxRows = 1 << 24;
 
 Error Unsayable(const ModelFile& folder, const std::string& what) {

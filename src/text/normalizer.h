@@ -11,6 +11,9 @@
 
 namespace snug {
 
+// What stands for a space in SentencePiece's pieces.
+inline constexpr char kSpaceMark[] = "\u2581";
+
 class Vocabulary;
 
 struct NormalStep {

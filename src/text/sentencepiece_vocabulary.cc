@@ -15,7 +15,6 @@
 namespace snug {
 namespace {
 
-constexpr char kSpaceMark[] = "\u2581";
 constexpr uint64_t kMaxConfig = 16 << 20;  // bytes of a file beside the model
 constexpr uint64_t kMaxAdded = 1 << 16;    // tokens
 constexpr size_t kMaxAddedText = 255;      // bytes, as whole tokens are looked for
@@ -98,7 +97,7 @@ bool ForEachField(Window* window, uint64_t at, uint64_t end, const Fn& field) {
 }
 
 // ModelProto.pieces, .trainer_spec, .normalizer_spec
-constexpr uint32_t kPieces = 1, kTrainer = 2, kNormalizer = 3;
+constexpr uint32_t kPiecesField = 1, kTrainerField = 2, kNormalizerField = 3;
 
 struct StoredPiece {
   std::string_view text;  // within the window, until the next read
@@ -152,14 +151,14 @@ Status SentencePieceVocabulary::Scan() {
   };
   const bool ok = ForEachField(&window, 0, file_.size(), [&](const Field& f) {
     if (f.wire != 2) return true;
-    if (f.number == kPieces) {
+    if (f.number == kPiecesField) {
       StoredPiece piece;
       if (!ReadPiece(&window, f, &piece)) return false;
       ++pieces_;
       shape_.text_bytes += piece.text.size();
       return true;
     }
-    if (f.number == kTrainer) {
+    if (f.number == kTrainerField) {
       return within(f, [&](const Field& t) {
         if (t.number == 3) model_type_ = t.value;
         if (t.number == 24) space_as_suffix_ = t.value != 0;
@@ -170,7 +169,7 @@ Status SentencePieceVocabulary::Scan() {
         return true;
       });
     }
-    if (f.number != kNormalizer) return true;
+    if (f.number != kNormalizerField) return true;
     return within(f, [&](const Field& n) {
       if (n.number == 2 && n.wire == 2) {
         charsmap_at_ = n.offset;
@@ -268,7 +267,7 @@ Status SentencePieceVocabulary::Fill(Vocabulary* v) const {
   Window window(file_);
   Token id = 0, twice = -1;
   const bool ok = ForEachField(&window, 0, file_.size(), [&](const Field& f) {
-    if (f.number != kPieces || f.wire != 2) return true;
+    if (f.number != kPiecesField || f.wire != 2) return true;
     StoredPiece piece;
     if (!ReadPiece(&window, f, &piece)) return false;
     if (piece.type >= 1 && piece.type <= 6) {

@@ -184,7 +184,7 @@ void TextTokenizer::Decode(Token token, bool special, std::string* out) const {
   if (d.bytes && type == TokenType::kNormal) {
     for (size_t p = 0; p < text.size();) {
       const CodePoint c = DecodeUtf8(text, p);
-      const auto& to_byte = kByteAlphabet.to_byte;
+      const auto& to_byte = kByteLetters.to_byte;
       const int byte = c.value < to_byte.size() ? to_byte[c.value] : -1;
       if (byte >= 0) {
         out->push_back(static_cast<char>(byte));

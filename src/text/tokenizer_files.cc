@@ -11,11 +11,11 @@
 namespace snug {
 namespace {
 
-constexpr char kTemplate[] = "tokenizer.chat_template", kSpaceMark[] = "\u2581";
+constexpr char kTemplate[] = "tokenizer.chat_template";
 
 std::string Quoted(std::string_view text) { return DumpJson(Json(std::string(text))); }
 
-Error Unsayable(const ModelFile& file, const std::string& what) {
+Error NotWritable(const ModelFile& file, const std::string& what) {
   return MakeError(Code::kUsage, fmt::format("{}: {} cannot be written", file.path(), what),
                    "keep the model as GGUF", {{"path", file.path()}});
 }
@@ -32,8 +32,8 @@ Result<Json> PreTokenizer(const ModelFile& file, const std::vector<CutStep>& cut
   for (const CutStep& c : cuts) {
     const auto regex = ExpressionOf(c.cut);
     if (!regex) {
-      return Unsayable(file, fmt::format("the pre-tokenizer \"{}\"",
-                                         file.GetString("tokenizer.ggml.pre").value_or("")));
+      return NotWritable(file, fmt::format("the pre-tokenizer \"{}\"",
+                                           file.GetString("tokenizer.ggml.pre").value_or("")));
     }
     steps.push_back({{"type", "Split"},
                      {"pattern", {{"Regex", *regex}}},
@@ -218,8 +218,8 @@ Result<std::vector<TextFile>> MakeTokenizerFiles(const ModelFile& file, Ledger& 
   SNUG_ASSIGN(const Vocabulary v, Vocabulary::Load(source, ledger));
   SNUG_ASSIGN(const TokenizerSpec spec, source.Spec(v));
   if (spec.model != WordModelKind::kBpe) {
-    return Unsayable(file, fmt::format("the tokenizer \"{}\"",
-                                       file.GetString("tokenizer.ggml.model").value_or("")));
+    return NotWritable(file, fmt::format("the tokenizer \"{}\"",
+                                         file.GetString("tokenizer.ggml.model").value_or("")));
   }
   std::vector<TextFile> files;
   if (spec.bpe.bytes) {

@@ -8,10 +8,10 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
+
 namespace snug {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Weight of the newest observation in running averages.
 constexpr double kNewest = 1.0 / 16;
@@ -292,7 +292,7 @@ void ExpertCache::Announce(uint32_t layer, std::span<const uint32_t> experts) {
                 &accuracy_);
       }
       const auto idle_since = std::max(expected_at_, loaded_at_);
-      Average(std::chrono::duration<double>(Clock::now() - idle_since).count(), &gap_s_);
+      Average(SecondsSince(idle_since), &gap_s_);
     }
     expected_layer_.reset();
     expected_.clear();

@@ -21,8 +21,6 @@ namespace {
 using testing::Outcome;
 using testing::Snug;
 
-std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
-
 // A template that any vocabulary can write.
 std::string TemplateFile() {
   const std::string path = testing::TempDir() + "/chat.jinja";
@@ -32,10 +30,9 @@ std::string TemplateFile() {
 }
 
 std::vector<std::string> Args(const std::vector<std::string>& more) {
-  std::vector<std::string> args = {"chat",        Tiny(), "--memory",
-                                   "128MiB",      "-c",   "256",
-                                   "--temp",      "0",    "--chat-template-file",
-                                   TemplateFile()};
+  std::vector<std::string> args = {
+      "chat", testing::TinyQwen(),    "--memory",    "128MiB", "-c", "256", "--temp",
+      "0",    "--chat-template-file", TemplateFile()};
   args.insert(args.end(), more.begin(), more.end());
   if (std::find(more.begin(), more.end(), "-n") == more.end()) {
     args.insert(args.end(), {"-n", "8"});
@@ -55,7 +52,7 @@ std::vector<Json> Lines(const std::string& out) {
 }
 
 TEST(CliChat, EachLineIsATurn) {
-  SNUG_NEED(Tiny());
+  SNUG_NEED(testing::TinyQwen());
   const Outcome o = Snug(Args({"--json", "--system", "be brief"}), "one two\n\nthree\n");
   ASSERT_EQ(o.code, 0) << o.err;
   const std::vector<Json> turns = Lines(o.out);
@@ -74,7 +71,7 @@ TEST(CliChat, EachLineIsATurn) {
 }
 
 TEST(CliChat, CommandsAndTheirErrors) {
-  SNUG_NEED(Tiny());
+  SNUG_NEED(testing::TinyQwen());
   const std::string path = testing::TempDir() + "/saved.json";
   const Outcome o = Snug(Args({"--json"}), "/system speak softly\nhello\n/save " + path +
                                                "\n/contxt\n/context\n/save\n"
@@ -106,7 +103,7 @@ TEST(CliChat, CommandsAndTheirErrors) {
 }
 
 TEST(CliChat, OverflowIsRefusedAndTheConversationGoesOn) {
-  SNUG_NEED(Tiny());
+  SNUG_NEED(testing::TinyQwen());
   std::string text;
   for (int i = 0; i < 300; ++i) text += "word ";
   const Outcome o = Snug(Args({"--json"}), text + "\nshort\n");
@@ -119,8 +116,8 @@ TEST(CliChat, OverflowIsRefusedAndTheConversationGoesOn) {
 }
 
 TEST(CliChat, AModelWithoutATemplateIsRefused) {
-  SNUG_NEED(Tiny());
-  const Outcome o = Snug({"chat", Tiny(), "--memory", "128MiB", "--json"}, "hi\n");
+  SNUG_NEED(testing::TinyQwen());
+  const Outcome o = Snug({"chat", testing::TinyQwen(), "--memory", "128MiB", "--json"}, "hi\n");
   EXPECT_EQ(o.code, 3);
   EXPECT_NE(o.out.find("template"), std::string::npos) << o.out;
 }
@@ -184,7 +181,7 @@ class Terminal {
 };
 
 TEST(CliChat, ATerminalEditsRemembersAndInterrupts) {
-  SNUG_NEED(Tiny());
+  SNUG_NEED(testing::TinyQwen());
   Terminal t(Args({"--no-history", "-n", "200"}));
   ASSERT_TRUE(t.Shows("> "));
   t.Type("/sistem\x01\x06\x06\x04y\r");  // to the start, two forward, one away: /system
@@ -211,7 +208,7 @@ TEST(CliChat, ATerminalEditsRemembersAndInterrupts) {
 }
 
 TEST(CliChat, ControlDLeaves) {
-  SNUG_NEED(Tiny());
+  SNUG_NEED(testing::TinyQwen());
   Terminal t(Args({"--no-history"}));
   ASSERT_TRUE(t.Shows("> "));
   t.Type("\x04");

@@ -12,8 +12,6 @@ using testing::Outcome;
 using testing::Snug;
 
 std::string Gemma() { return testing::ModelPath(testing::kGemma); }
-std::string Tiny() { return testing::GoldenPath("tiny/qwen2/model.gguf"); }
-
 TEST(Cli, EveryVerbHasHelp) {
   for (const char* verb : {"run", "chat", "embed", "plan", "inspect", "template", "tokenize",
                            "eval", "bench", "doctor", "repro"}) {
@@ -36,26 +34,29 @@ TEST(Cli, BadFilesEndWith3) {
 }
 
 TEST(Cli, TinyModelRunsPlansAndRefuses) {
-  SNUG_NEED(Tiny());
-  const Outcome run = Snug({"run", Tiny(), "-c", "128", "-n", "8", "--temp", "0", "--memory",
-                            "128MiB", "--json", "-ctk", "bf16", "-ctv", "f16", "-ub", "32"},
-                           "hello there");
+  SNUG_NEED(testing::TinyQwen());
+  const Outcome run =
+      Snug({"run", testing::TinyQwen(), "-c", "128", "-n", "8", "--temp", "0", "--memory", "128MiB",
+            "--json", "-ctk", "bf16", "-ctv", "f16", "-ub", "32"},
+           "hello there");
   ASSERT_EQ(run.code, 0) << run.err;
   const Json j = run.json();
   EXPECT_EQ(j["tokens"].size(), 8u);
   EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["budget"].get<uint64_t>());
-  EXPECT_EQ(Snug({"plan", Tiny(), "-c", "128", "--memory", "128MiB"}).code, 0);
+  EXPECT_EQ(Snug({"plan", testing::TinyQwen(), "-c", "128", "--memory", "128MiB"}).code, 0);
   const Outcome refused =
-      Snug({"run", Tiny(), "-c", "128", "--memory", "2MiB", "-p", "x", "--json"});
+      Snug({"run", testing::TinyQwen(), "-c", "128", "--memory", "2MiB", "-p", "x", "--json"});
   EXPECT_EQ(refused.code, 4);
   EXPECT_NE(refused.json()["error"]["next"].get<std::string>().find("--memory"), std::string::npos);
-  EXPECT_EQ(Snug({"plan", Tiny(), "-c", "128", "--memory", "2MiB"}).code, 4);
-  const Outcome overflow =
-      Snug({"run", Tiny(), "-c", "64", "-n", "100", "--memory", "128MiB", "-p", "x", "--json"});
+  EXPECT_EQ(Snug({"plan", testing::TinyQwen(), "-c", "128", "--memory", "2MiB"}).code, 4);
+  const Outcome overflow = Snug({"run", testing::TinyQwen(), "-c", "64", "-n", "100", "--memory",
+                                 "128MiB", "-p", "x", "--json"});
   EXPECT_EQ(overflow.code, 4);
   EXPECT_NE(overflow.json()["error"]["message"].get<std::string>().find("100"), std::string::npos);
-  EXPECT_EQ(Snug({"run", Tiny(), "-p", "x", "--temp", "-3", "--memory", "128MiB"}).code, 2);
-  EXPECT_EQ(Snug({"run", Tiny(), "-p", "x", "--kv", "q9", "--memory", "128MiB"}).code, 2);
+  EXPECT_EQ(
+      Snug({"run", testing::TinyQwen(), "-p", "x", "--temp", "-3", "--memory", "128MiB"}).code, 2);
+  EXPECT_EQ(Snug({"run", testing::TinyQwen(), "-p", "x", "--kv", "q9", "--memory", "128MiB"}).code,
+            2);
 }
 
 // States in the plan, as the run then holds them.

@@ -19,6 +19,9 @@
 
 namespace snug::testing {
 
+// The smallest model that programs are tried on.
+inline std::string TinyQwen() { return GoldenPath("tiny/qwen2/model.gguf"); }
+
 struct Outcome {
   int code = -1;  // the exit code, or -1 when a signal ended it
   std::string out, err;

@@ -18,7 +18,7 @@ namespace {
 using testing::OpenOrFail;
 using testing::SomeTokens;
 
-EngineOptions Options(const std::string& path) {
+EngineOptions CalibrateOptions(const std::string& path) {
   EngineOptions o;
   o.model_path = path;
   o.budget.bytes = 256 * kMiB;
@@ -46,7 +46,7 @@ std::vector<float> Row(const ModelFile& file, const TensorInfo& t, uint64_t row)
 
 TEST(Calibrate, SumsAreOfTheInputs) {
   const testing::TinyModel model;
-  const auto engine = OpenOrFail(Options(model.Write()));
+  const auto engine = OpenOrFail(CalibrateOptions(model.Write()));
   ASSERT_NE(engine, nullptr);
   const std::vector<Token> tokens = SomeTokens(50, engine->config().vocab);
   RunAll(*engine, tokens, 32);
@@ -80,7 +80,7 @@ TEST(Calibrate, SumsAreOfTheInputs) {
 // Each expert has its own sums, of the rows that its router sent there: all together those of the
 // router, once for every choice.
 TEST(Calibrate, ExpertsHaveTheirOwnSums) {
-  EngineOptions options = Options(testing::SourcePath("tests/data/models/gpt-oss.gguf"));
+  EngineOptions options = CalibrateOptions(testing::SourcePath("tests/data/models/gpt-oss.gguf"));
   const auto whole = OpenOrFail(options);
   options.experts.slots = 1;
   const auto cached = OpenOrFail(options);
@@ -119,7 +119,7 @@ TEST(Calibrate, ExpertsHaveTheirOwnSums) {
 TEST(Calibrate, NeitherPlaceNorChunksMatter) {
   const testing::TinyModel model;
   const std::string path = model.Write();
-  EngineOptions options = Options(path);
+  EngineOptions options = CalibrateOptions(path);
   const auto whole = OpenOrFail(options);
   options.place = PlaceChoice::kStream;
   options.stream.slots = 1;
@@ -140,8 +140,8 @@ TEST(Calibrate, NeitherPlaceNorChunksMatter) {
 
 TEST(Calibrate, GoesOnFromAFile) {
   const testing::TinyModel model;
-  const auto first = OpenOrFail(Options(model.Write()));
-  const auto second = OpenOrFail(Options(model.Write()));
+  const auto first = OpenOrFail(CalibrateOptions(model.Write()));
+  const auto second = OpenOrFail(CalibrateOptions(model.Write()));
   ASSERT_TRUE(first != nullptr && second != nullptr);
   const std::vector<Token> tokens = SomeTokens(60, first->config().vocab);
   RunAll(*first, std::span(tokens).first(30), 30);
@@ -165,7 +165,7 @@ TEST(Calibrate, GoesOnFromAFile) {
     EXPECT_EQ(e.counts, b.entries.find(name)->second.counts);
   }
   // Of another model.
-  const auto other = OpenOrFail(Options(testing::TinyModel{.layers = 3}.Write()));
+  const auto other = OpenOrFail(CalibrateOptions(testing::TinyModel{.layers = 3}.Write()));
   EXPECT_FALSE(other->calibration()->Resume(*read).ok());
 }
 

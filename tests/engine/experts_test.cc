@@ -10,7 +10,7 @@ using testing::OpenOrFail;
 using testing::SameBits;
 using testing::SomeTokens;
 
-EngineOptions Options(bool exact = false) {
+EngineOptions ExpertOptions(bool exact = false) {
   EngineOptions o;
   o.model_path = testing::SourcePath("tests/data/models/gpt-oss.gguf");
   o.budget.bytes = 256 * kMiB;
@@ -24,7 +24,7 @@ EngineOptions Options(bool exact = false) {
 
 TEST(EngineExperts, NoNumberOfSlotsChangesABit) {
   for (const bool exact : {false, true}) {
-    auto resident = OpenOrFail(Options(exact));
+    auto resident = OpenOrFail(ExpertOptions(exact));
     ASSERT_NE(resident, nullptr);
     EXPECT_EQ(resident->experts()->slots(), 0u);
     const auto tokens = SomeTokens(100, resident->config().vocab);
@@ -33,7 +33,7 @@ TEST(EngineExperts, NoNumberOfSlotsChangesABit) {
       for (const size_t chunk : {1, 13, 64}) {
         for (const auto prefetch :
              {ExpertCacheOptions::Prefetch::kNever, ExpertCacheOptions::Prefetch::kAlways}) {
-          EngineOptions o = Options(exact);
+          EngineOptions o = ExpertOptions(exact);
           o.experts.slots = slots;
           o.experts.prefetch = prefetch;
           auto engine = OpenOrFail(o);
@@ -50,7 +50,7 @@ TEST(EngineExperts, NoNumberOfSlotsChangesABit) {
 TEST(EngineExperts, LedgerHoldsWhatThePlanSays) {
   for (uint32_t slots : {0u, 1u, 5u, 24u}) {
     for (const int threads : {1, 2}) {
-      EngineOptions o = Options();
+      EngineOptions o = ExpertOptions();
       o.experts.slots = slots;
       o.threads = threads;
       auto engine = OpenOrFail(o);
@@ -67,7 +67,7 @@ TEST(EngineExperts, LedgerHoldsWhatThePlanSays) {
 
 // Budgets from none to ample: refused, other weights streamed, experts cached, all in memory.
 TEST(EngineExperts, EveryBudgetRefusesOrGivesTheSameBits) {
-  EngineOptions o = Options();
+  EngineOptions o = ExpertOptions();
   o.chunk = 0;
   o.logit_rows = 32;
   std::vector<float> reference;
@@ -96,7 +96,7 @@ TEST(EngineExperts, EveryBudgetRefusesOrGivesTheSameBits) {
 }
 
 TEST(EngineExperts, BytesReadAreThoseOfMissesAndPrefetches) {
-  EngineOptions o = Options();
+  EngineOptions o = ExpertOptions();
   o.experts.slots = 6;
   auto engine = OpenOrFail(o);
   ASSERT_NE(engine, nullptr);
@@ -113,7 +113,7 @@ TEST(EngineExperts, AllocationFailureWalk) {
   bool opened = false;
   int64_t n = 0;
   for (; n < 64 && !opened; ++n) {
-    EngineOptions o = Options();
+    EngineOptions o = ExpertOptions();
     o.experts.slots = 3;
     o.fail_reservation = n;
     auto engine = Engine::Open(o);

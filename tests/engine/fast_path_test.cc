@@ -59,7 +59,9 @@ TEST_P(FastPath, StaysAsCloseToExactAsRoundedWeightsDo) {
   EXPECT_GT(fast, 0);  // the paths differ
   EXPECT_LT(fast, 4 * rounding);
   // Without routers, nothing jumps.
-  if (std::string(GetParam()).starts_with("mamba")) EXPECT_LT(fast, 0.002);
+  if (std::string(GetParam()).starts_with("mamba")) {
+    EXPECT_LT(fast, 0.002);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, FastPath, ::testing::Values("mamba", "mamba2", "qwen3next"),

@@ -18,7 +18,7 @@ using testing::SomeTokens;
 
 const testing::TinyModel kModel{.layers = 4, .dim = 256, .heads = 4, .ffn = 512, .context = 256};
 
-EngineOptions Options(const std::string& path) {
+EngineOptions SensitivityOptions(const std::string& path) {
   EngineOptions o;
   o.model_path = path;
   o.budget.bytes = 256 * kMiB;
@@ -42,7 +42,7 @@ std::vector<float> Logits(Engine& engine, std::span<const Token> tokens) {
 // A model with these tensors in the probe's type in its file says what the probed engine says.
 TEST(WeightProbe, IsTheModelWithTheseTensorsInFewBits) {
   const std::string path = kModel.Write();
-  EngineOptions options = Options(path);
+  EngineOptions options = SensitivityOptions(path);
   options.observe = Observation::kProbe;
   const auto engine = OpenOrFail(options);
   ASSERT_NE(engine, nullptr);
@@ -70,7 +70,7 @@ TEST(WeightProbe, IsTheModelWithTheseTensorsInFewBits) {
     Ledger ledger(64 * kMiB);
     ThreadPool pool(2);
     ASSERT_TRUE(WriteGguf(*source, *plan, stored, "", ledger, pool, nullptr, nullptr).ok());
-    const auto other = OpenOrFail(Options(stored));
+    const auto other = OpenOrFail(SensitivityOptions(stored));
     ASSERT_NE(other, nullptr);
     EXPECT_TRUE(testing::SameBits(probed, Logits(*other, tokens))) << group[0];
   }
@@ -94,7 +94,7 @@ TEST(Sensitivity, GroupsHoldEveryQuantizableTensorOnce) {
 
 TEST(Sensitivity, MeasuresAndChooses) {
   const std::string path = kModel.Write();
-  EngineOptions options = Options(path);
+  EngineOptions options = SensitivityOptions(path);
   options.observe = Observation::kProbe;
   const auto engine = OpenOrFail(options);
   ASSERT_NE(engine, nullptr);

@@ -18,13 +18,6 @@
 namespace snug {
 namespace {
 
-std::string ReadBytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
 std::vector<uint8_t> Rows(const ModelFile& file, const TensorInfo& t) {
   std::vector<uint8_t> buffer(t.rows() * ReadBytesPerRow(t) + kReadOverhead);
   auto rows = ReadRows(file.files(), t, 0, t.rows(), buffer.data(), nullptr);
@@ -77,7 +70,7 @@ TEST(GgufConvert, ACopyHasTheSameTensorsAndKeys) {
   // A copy of the copy is the copy.
   auto again = PlanGguf(*copy, Same, 0, nullptr, nullptr);
   ASSERT_TRUE(Write(*copy, *again, path + "2").ok());
-  EXPECT_EQ(ReadBytes(path + "2"), ReadBytes(path));
+  EXPECT_EQ(testing::ReadBytes(path + "2"), testing::ReadBytes(path));
 }
 
 TEST(GgufConvert, AFolderBecomesWhatItsConverterMade) {
@@ -192,7 +185,7 @@ TEST(GgufConvert, AnInterruptedRunGoesOnToTheSameBytes) {
   auto plan = PlanGguf(*file, Same, 0, nullptr, nullptr);
   const std::string folder = testing::TempDir();
   ASSERT_TRUE(Write(*file, *plan, folder + "/whole.gguf").ok());
-  const std::string whole = ReadBytes(folder + "/whole.gguf");
+  const std::string whole = testing::ReadBytes(folder + "/whole.gguf");
 
   for (const uint64_t stop : {uint64_t{1000}, whole.size() / 3, whole.size() / 10 * 9}) {
     const std::string path = folder + "/resumed.gguf";
@@ -212,7 +205,7 @@ TEST(GgufConvert, AnInterruptedRunGoesOnToTheSameBytes) {
         [&](const WriteProgress& p) { resumed = p.resumed; }, nullptr);
     ASSERT_TRUE(done.ok()) << done.error().message;
     EXPECT_GT(resumed, 0u);
-    EXPECT_TRUE(ReadBytes(path) == whole);
+    EXPECT_TRUE(testing::ReadBytes(path) == whole);
     std::filesystem::remove(path);
   }
 
@@ -222,7 +215,7 @@ TEST(GgufConvert, AnInterruptedRunGoesOnToTheSameBytes) {
     testing::WriteText(path + ".part", std::string(4096, 'z'));
     testing::WriteText(path + ".part.state", note);
     ASSERT_TRUE(Write(*file, *plan, path).ok());
-    EXPECT_TRUE(ReadBytes(path) == whole);
+    EXPECT_TRUE(testing::ReadBytes(path) == whole);
   }
 }
 

@@ -24,13 +24,6 @@ std::string Content(size_t n) {
   return text;
 }
 
-std::string ReadBytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
 // Appends `content` from where the file is, up to `end`, in pieces of 300 bytes.
 Status AppendTo(OutputFile& file, const std::string& content, uint64_t end) {
   while (file.position() < end) {
@@ -57,7 +50,7 @@ TEST(OutputFile, GoesOnAfterAKill) {
   EXPECT_EQ(file->resumed(), 4800u);  // the last of every 1200
   ASSERT_TRUE(AppendTo(*file, content, content.size()).ok());
   ASSERT_TRUE(file->Finish().ok());
-  EXPECT_EQ(ReadBytes(path), content);
+  EXPECT_EQ(testing::ReadBytes(path), content);
   EXPECT_FALSE(testing::Exists(path + ".part"));
   EXPECT_FALSE(testing::Exists(path + ".part.state"));
 }

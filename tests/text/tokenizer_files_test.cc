@@ -19,12 +19,12 @@
 namespace snug {
 namespace {
 
-struct Case {
+struct FileCase {
   const char* name;
   bool real = false;
 };
 
-class TokenizerFiles : public ::testing::TestWithParam<Case> {};
+class TokenizerFiles : public ::testing::TestWithParam<FileCase> {};
 
 // A folder of these files, with the smallest model around them.
 std::unique_ptr<ModelFile> MakeFolder(const std::string& path, const std::vector<TextFile>& files) {
@@ -59,7 +59,7 @@ void ExpectGolden(const ModelFile& file, const Json& cases, const Tokenizer& ori
 }
 
 TEST_P(TokenizerFiles, GiveTheGoldenTokensAndSoDoTheKeysMadeOfThem) {
-  const Case c = GetParam();
+  const FileCase c = GetParam();
   const std::string golden = testing::GoldenPath(std::string("tokens/") + c.name + ".json");
   const std::string model =
       c.real ? testing::ModelPath(testing::kGemma)
@@ -105,9 +105,10 @@ TEST_P(TokenizerFiles, GiveTheGoldenTokensAndSoDoTheKeysMadeOfThem) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, TokenizerFiles,
-                         ::testing::Values(Case{"gemma-3-270m", true}, Case{"llama-spm"},
-                                           Case{"qwen2"}, Case{"gpt-2"}, Case{"llama-bpe"},
-                                           Case{"starcoder"}, Case{"deepseek-llm"}),
+                         ::testing::Values(FileCase{"gemma-3-270m", true}, FileCase{"llama-spm"},
+                                           FileCase{"qwen2"}, FileCase{"gpt-2"},
+                                           FileCase{"llama-bpe"}, FileCase{"starcoder"},
+                                           FileCase{"deepseek-llm"}),
                          [](const auto& p) {
                            std::string name = p.param.name;
                            for (char& ch : name) ch = ch == '-' ? '_' : ch;

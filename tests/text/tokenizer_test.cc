@@ -11,15 +11,15 @@
 namespace snug {
 namespace {
 
-struct Case {
+struct GoldenCase {
   const char* name;
   bool real;  // a model file, else a vocabulary-only one
 };
 
-class GoldenTokens : public ::testing::TestWithParam<Case> {};
+class GoldenTokens : public ::testing::TestWithParam<GoldenCase> {};
 
 TEST_P(GoldenTokens, ExactAndBack) {
-  const Case c = GetParam();
+  const GoldenCase c = GetParam();
   const std::string golden = testing::GoldenPath(std::string("tokens/") + c.name + ".json");
   const std::string model =
       c.real ? testing::ModelPath(testing::kGemma)
@@ -44,17 +44,18 @@ TEST_P(GoldenTokens, ExactAndBack) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Vocabularies, GoldenTokens,
-                         ::testing::Values(Case{"gemma-3-270m", true}, Case{"llama-spm", false},
-                                           Case{"qwen2", false}, Case{"gpt-2", false},
-                                           Case{"llama-bpe", false}, Case{"falcon", false},
-                                           Case{"starcoder", false}, Case{"deepseek-llm", false},
-                                           Case{"phi-3", false}, Case{"bert-bge", false}),
-                         [](const auto& p) {
-                           std::string name = p.param.name;
-                           for (char& ch : name) ch = ch == '-' ? '_' : ch;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Vocabularies, GoldenTokens,
+    ::testing::Values(GoldenCase{"gemma-3-270m", true}, GoldenCase{"llama-spm", false},
+                      GoldenCase{"qwen2", false}, GoldenCase{"gpt-2", false},
+                      GoldenCase{"llama-bpe", false}, GoldenCase{"falcon", false},
+                      GoldenCase{"starcoder", false}, GoldenCase{"deepseek-llm", false},
+                      GoldenCase{"phi-3", false}, GoldenCase{"bert-bge", false}),
+    [](const auto& p) {
+      std::string name = p.param.name;
+      for (char& ch : name) ch = ch == '-' ? '_' : ch;
+      return name;
+    });
 
 TEST(Tokenizer, TextComesBackFromItsTokens) {
   const std::string model = testing::ModelPath(testing::kGemma);

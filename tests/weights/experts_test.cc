@@ -18,17 +18,17 @@ namespace {
 
 using Prefetch = ExpertCacheOptions::Prefetch;
 
-struct Opened {
+struct OpenedExperts {
   std::unique_ptr<ModelFile> file;
   std::unique_ptr<Model> model;
   WeightLayout layout;
   uint32_t layers() const { return static_cast<uint32_t>(layout.experts.size()); }
 };
 
-std::string Tiny() { return testing::SourcePath("tests/data/models/gpt-oss.gguf"); }
+std::string TinyExperts() { return testing::SourcePath("tests/data/models/gpt-oss.gguf"); }
 
-Opened Open(const std::string& path = Tiny()) {
-  Opened o;
+OpenedExperts OpenExperts(const std::string& path = TinyExperts()) {
+  OpenedExperts o;
   o.file = std::move(ModelFile::Open(path)).value();
   o.model = std::move(Model::Open(*o.file)).value();
   o.layout = std::move(MakeLayout(*o.file, *o.model)).value();
@@ -38,7 +38,7 @@ Opened Open(const std::string& path = Tiny()) {
 // Random choices of experts, layer by layer over `passes` passes, the same for the same seed.
 class Choices {
  public:
-  Choices(const Opened& o, uint32_t used, uint32_t seed) : o_(o), used_(used), rng_(seed) {}
+  Choices(const OpenedExperts& o, uint32_t used, uint32_t seed) : o_(o), used_(used), rng_(seed) {}
   std::vector<uint32_t> Next() {
     std::vector<uint32_t> all(o_.layout.expert_count);
     for (uint32_t e = 0; e < all.size(); ++e) all[e] = e;
@@ -49,13 +49,13 @@ class Choices {
   }
 
  private:
-  const Opened& o_;
+  const OpenedExperts& o_;
   const uint32_t used_;
   std::mt19937 rng_;
 };
 
 TEST(Experts, LayoutHoldsEveryExpertOnce) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   ASSERT_EQ(o.layers(), 3u);
   ASSERT_EQ(o.layout.expert_count, 8u);
   EXPECT_EQ(TotalExperts(o.layout), 24u);
@@ -66,7 +66,7 @@ TEST(Experts, LayoutHoldsEveryExpertOnce) {
 }
 
 TEST(Experts, EverySlotCountGivesTheResidentBytes) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   ThreadPool pool(2);
   Ledger ledger(256 * kMiB);
   auto resident = MakeResidentExperts(*o.file, o.layout, ledger, pool, nullptr);
@@ -126,7 +126,7 @@ TEST(Experts, EverySlotCountGivesTheResidentBytes) {
 
 // Experts that a token asks for again and again stay, however many others pass by.
 TEST(Experts, KeepsWhatIsWantedMost) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   Ledger ledger(256 * kMiB);
   auto cache = MakeExpertCache(*o.file, o.layout, ledger, {6, Prefetch::kNever, {}});
   ASSERT_TRUE(cache.ok());
@@ -147,7 +147,7 @@ TEST(Experts, KeepsWhatIsWantedMost) {
 
 // A cyclic scan over more than the slots hold: an order by last use would hit nothing.
 TEST(Experts, AScanHitsWhatTheSlotsHold) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   Ledger ledger(256 * kMiB);
   auto cache = MakeExpertCache(*o.file, o.layout, ledger, {12, Prefetch::kNever, {}});
   ASSERT_TRUE(cache.ok());
@@ -165,7 +165,7 @@ TEST(Experts, AScanHitsWhatTheSlotsHold) {
 }
 
 TEST(Experts, ImpossibleOptionsAreRefused) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   Ledger ledger(256 * kMiB);
   auto none = MakeExpertCache(*o.file, o.layout, ledger, {0, Prefetch::kNever, {}});
   ASSERT_FALSE(none.ok());
@@ -177,7 +177,7 @@ TEST(Experts, ImpossibleOptionsAreRefused) {
 }
 
 TEST(Experts, SlotsWithinABudgetFitIt) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   for (uint64_t bytes = 0; bytes < 12 * kMiB; bytes += 100000) {
     const uint32_t slots = ExpertSlotsWithin(o.layout, bytes);
     EXPECT_LE(slots, 24u);
@@ -190,8 +190,8 @@ TEST(Experts, SlotsWithinABudgetFitIt) {
 
 TEST(Experts, AFileThatChangesEndsInAnErrorNotAHang) {
   const std::string path = testing::TempDir() + "/m.gguf";
-  std::filesystem::copy_file(Tiny(), path);
-  const Opened o = Open(path);
+  std::filesystem::copy_file(TinyExperts(), path);
+  const OpenedExperts o = OpenExperts(path);
   Ledger ledger(256 * kMiB);
   auto cache = MakeExpertCache(*o.file, o.layout, ledger, {1, Prefetch::kNever, {}});
   ASSERT_TRUE(cache.ok());
@@ -206,7 +206,7 @@ TEST(Experts, AFileThatChangesEndsInAnErrorNotAHang) {
 }
 
 TEST(Experts, StopsWhileLoading) {
-  const Opened o = Open();
+  const OpenedExperts o = OpenExperts();
   Ledger ledger(256 * kMiB);
   for (uint32_t slots : {1u, 3u}) {
     auto cache = MakeExpertCache(*o.file, o.layout, ledger, {slots, Prefetch::kAlways, {}});

@@ -14,14 +14,14 @@
 namespace snug {
 namespace {
 
-struct Opened {
+struct OnLoad {
   std::unique_ptr<ModelFile> file;
   std::unique_ptr<Model> model;
   WeightLayout layout;
 };
 
-Opened Open(const std::string& path, const char* recipe) {
-  Opened o;
+OnLoad OpenOnLoad(const std::string& path, const char* recipe) {
+  OnLoad o;
   o.file = ModelFile::Open(path).value();
   if (recipe != nullptr) {
     const Status s = QuantizeOnLoad(*o.file, FindRecipe(recipe).value());
@@ -36,7 +36,7 @@ TEST(QuantizeOnLoad, GivesWhatTheQuantizedFileHas) {
   const testing::TinyModel tiny{.layers = 2, .dim = 256, .heads = 4, .ffn = 512, .context = 64};
   const std::string path = tiny.Write();
   for (const char* recipe : {"q8_0", "q4_k_m", "q3_k"}) {
-    const Opened loaded = Open(path, recipe);
+    const OnLoad loaded = OpenOnLoad(path, recipe);
     // The same by way of a file.
     const Recipe r = FindRecipe(recipe).value();
     auto source = GgufFile::Open(path);
@@ -48,7 +48,7 @@ TEST(QuantizeOnLoad, GivesWhatTheQuantizedFileHas) {
     Ledger ledger(256 * kMiB);
     ThreadPool pool(2);
     ASSERT_TRUE(WriteGguf(*source, *plan, quantized, recipe, ledger, pool, nullptr, nullptr).ok());
-    const Opened stored = Open(quantized, nullptr);
+    const OnLoad stored = OpenOnLoad(quantized, nullptr);
 
     auto a = MakeResidentPlace(*loaded.file, loaded.layout, ledger, pool, nullptr);
     auto b = MakeResidentPlace(*stored.file, stored.layout, ledger, pool, nullptr);
