@@ -80,6 +80,43 @@ Status ResolveWeights(const EngineArgs& args, EngineOptions* o) {
   return {};
 }
 
+// --kv: cache types or a codec; --cache-type-k, --cache-type-v.
+Status ResolveCache(const EngineArgs& args, EngineOptions* o) {
+  if (NamesCodec(args.kv) || args.kv.find(':') != std::string::npos) {
+    if (!args.key.empty() || !args.value.empty()) {
+      return MakeError(Code::kUsage,
+                       fmt::format("--kv {} leaves no choice to --cache-type-k and -v", args.kv),
+                       "give one or the other", {{"option", "--kv"}, {"value", args.kv}});
+    }
+    if (!args.prompts) {
+      return MakeError(
+          Code::kUsage,
+          fmt::format("--kv {} codes what follows a prompt, and here is none", args.kv),
+          "one of f16, bf16, q8_0, q4_0", {{"option", "--kv"}, {"value", args.kv}});
+    }
+    SNUG_ASSIGN(o->codec, ParseCodec(args.kv));
+    return {};
+  }
+  std::string k = args.kv, v = args.kv;
+  if (const size_t comma = k.find(','); k.rfind("k=", 0) == 0 && comma != std::string::npos) {
+    v = k.substr(comma + 1).rfind("v=", 0) == 0 ? k.substr(comma + 3) : "";
+    k = k.substr(2, comma - 2);
+  }
+  if (!args.key.empty()) k = args.key;
+  if (!args.value.empty()) v = args.value;
+  for (const auto& [name, type] : {std::pair{k, &o->key_type}, std::pair{v, &o->value_type}}) {
+    const auto parsed = ParseKvType(name);
+    if (!parsed || *parsed == KvType::kF32) {
+      std::string known = "one of f16, bf16, q8_0, q4_0";
+      for (const CodecEntry* e : Codecs()) known += fmt::format(", {}", e->name);
+      return MakeError(Code::kUsage, fmt::format("'{}' is no cache type", name), known,
+                       {{"value", name}});
+    }
+    *type = *parsed;
+  }
+  return {};
+}
+
 }  // namespace
 
 void EngineArgs::Add(Verb verb, bool with_context) {
@@ -102,7 +139,9 @@ void EngineArgs::Add(Verb verb, bool with_context) {
   verb.Add("-t,--threads", threads, "threads (0: all usable CPUs)")
       .Environment("SNUG_THREADS")
       .Default();
-  verb.Add("--kv", kv, "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T")
+  verb.Add("--kv", kv,
+           "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T; or a codec of a prompt's rows, as "
+           "kivi:bits=2 (`snug methods` lists them)")
       .Environment("SNUG_KV")
       .Default();
   verb.Add("--cache-type-k", key, "cache type of keys");
@@ -128,6 +167,7 @@ void EngineArgs::Add(Verb verb, bool with_context) {
 }
 
 void EngineArgs::AddKeep(Verb verb) {
+  prompts = true;
   verb.Add("--kv-keep", keep,
            "which rows of the cache stay, as h2o:budget=0.2 (`snug methods` lists them; not "
            "given: all)")
@@ -171,21 +211,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   if (!keep.empty()) {
     SNUG_ASSIGN(o.keep, ParseKeep(keep));
   }
-  std::string k = kv, v = kv;
-  if (const size_t comma = kv.find(','); kv.rfind("k=", 0) == 0 && comma != std::string::npos) {
-    k = kv.substr(2, comma - 2);
-    v = kv.substr(comma + 1).rfind("v=", 0) == 0 ? kv.substr(comma + 3) : "";
-  }
-  if (!key.empty()) k = key;
-  if (!value.empty()) v = value;
-  for (const auto& [name, type] : {std::pair{k, &o.key_type}, std::pair{v, &o.value_type}}) {
-    const auto parsed = ParseKvType(name);
-    if (!parsed || *parsed == KvType::kF32) {
-      return MakeError(Code::kUsage, fmt::format("'{}' is no cache type", name),
-                       "one of f16, bf16, q8_0, q4_0", {{"value", name}});
-    }
-    *type = *parsed;
-  }
+  SNUG_TRY(ResolveCache(*this, &o));
   return o;
 }
 
@@ -291,6 +317,7 @@ Json PlanJson(const MemoryPlan& plan) {
           {"snapshots", plan.snapshots},
           {"state_bytes", plan.kv_state_bytes},
           {"kv_rows", plan.kv_rows},
+          {"kv_exact_rows", plan.kv_exact_rows},
           {"threads", plan.threads},
           {"suggestions", suggestions},
           {"predicted",

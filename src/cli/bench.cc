@@ -173,8 +173,8 @@ Status Bench(const BenchArgs& a) {
       for (uint32_t r = 0; r < repeats; ++r) {
         SNUG_TRY(MeasureLimit(*engine, row));
         SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
-        // Rows that were dropped do not come back: there the next round goes on.
-        if (options.keep != nullptr) continue;
+        // Rows that were dropped or coded do not come back: there the next round goes on.
+        if (options.by_layer()) continue;
         for (uint32_t s = 0; s < p; ++s) SNUG_TRY(engine->Rollback(s, depth));
       }
       done(row);

@@ -160,11 +160,15 @@ Status Eval(EvalArgs& a) {
     SNUG_TRY(CheckContinuation(a));
     options.context = *a.prefix + a.follow;
     options.plane_head = false;  // every logit counts
-  } else if (options.keep != nullptr) {
+  } else if (options.by_layer()) {
+    const bool keeps = options.keep != nullptr;
     return MakeError(Code::kUsage,
-                     "a prompt's own predictions see every row, whatever --kv-keep drops after it",
+                     fmt::format("a prompt's own predictions see every row as it was stored, "
+                                 "whatever {} after it",
+                                 keeps ? "--kv-keep drops" : "--kv codes"),
                      "score what follows a prompt: --prefix 4096 --continue 512",
-                     {{"option", "--kv-keep"}, {"value", options.keep->spec()}});
+                     {{"option", keeps ? "--kv-keep" : "--kv"},
+                      {"value", keeps ? options.keep->spec() : options.codec->spec()}});
   } else {
     options.logit_rows = std::min(kRows, options.context);
     if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;

@@ -32,6 +32,10 @@ void PrintPlan(const MemoryPlan& p) {
   if (p.kv_rows < p.context) {
     fmt::print("the cache keeps {} of {} rows; a prompt between two layers takes {}\n", p.kv_rows,
                p.context, FormatBytes(p.hidden_bytes));
+  } else if (p.hidden_bytes > 0) {
+    fmt::print(
+        "of {} rows the cache keeps {} exact at most; a prompt between two layers takes {}\n",
+        p.context, p.kv_exact_rows, FormatBytes(p.hidden_bytes));
   }
   if (p.kv_state_bytes > 0) {
     fmt::print("a sequence's state takes {}; {} snapshots to go back to\n",

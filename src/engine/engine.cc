@@ -90,7 +90,7 @@ Status Engine::Load() {
   const BlocksLayout blocks =
       MakeBlocksLayout(config(), options_, plan_.chunk, plan_.logit_rows, plan_.threads);
   SNUG_ASSIGN(blocks_, Blocks::Create(blocks, options_.exact, divisors, *ledger_, *pool_, *cache_));
-  if (options_.keep != nullptr) {
+  if (options_.by_layer()) {
     SNUG_ASSIGN(hidden_,
                 Buffer::Allocate(*ledger_, Owner::kActivations, HiddenBytes(config(), options_),
                                  Pages::kNormal, "a prompt between two layers"));
@@ -134,7 +134,7 @@ void Engine::Truncate(uint32_t sequence, uint32_t length) {
 
 Status Engine::Rollback(uint32_t sequence, uint32_t length) {
   if (length >= cache_->length(sequence)) return {};
-  assert(options_.keep == nullptr || length == 0);  // dropped rows do not come back
+  assert(!options_.by_layer() || length == 0);  // rows do not come back
   replay_.assign(history_[sequence].begin(), history_[sequence].begin() + length);
   Truncate(sequence, length);
   const std::span<const Token> all(replay_);
@@ -193,7 +193,7 @@ Status Engine::Check(std::span<const StepItem> items) const {
     rows += n;
     if (item.logits == StepItem::Logits::kLast) logit_rows += 1;
     if (item.logits == StepItem::Logits::kAll) logit_rows += n;
-    assert(options_.keep == nullptr || n == 1);
+    assert(!options_.by_layer() || n == 1);
     SNUG_TRY(CheckTokens(item.sequence, item.tokens));
   }
   assert(rows > 0 && rows <= plan_.chunk && logit_rows <= plan_.logit_rows);
@@ -304,6 +304,7 @@ Status Engine::Step(std::span<const StepItem> items) {
     history_[item.sequence].insert(history_[item.sequence].end(), item.tokens.begin(),
                                    item.tokens.end());
     if (options_.keep != nullptr) cache_->DropRows(item.sequence, *pool_);
+    if (options_.codec != nullptr) cache_->EncodeRows(item.sequence, *pool_);
   }
   traffic_.kv_bytes += blocks_->kv_bytes_read() - kv_before;
   return {};
@@ -315,7 +316,7 @@ std::span<const float> Engine::logits(size_t row) const {
 
 Status Engine::Prefill(uint32_t sequence, std::span<const Token> tokens,
                        const std::function<bool(uint32_t done, uint32_t total)>& progress) {
-  if (options_.keep != nullptr) return PrefillByLayer(sequence, tokens, progress);
+  if (options_.by_layer()) return PrefillByLayer(sequence, tokens, progress);
   const auto total = static_cast<uint32_t>(tokens.size());
   uint32_t done = 0;
   while (done < total) {

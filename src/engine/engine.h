@@ -73,7 +73,7 @@ class Engine {
   // Drops tokens past `length`. Where the cache no longer holds what a continuation from there
   // needs (a window has moved on, a state is kept only before), it goes back to what it holds and
   // runs the tokens from there again. Errors are those of Step; the sequence then ends earlier.
-  // Where the cache drops rows, only to 0.
+  // Where prompts go by layer (EngineOptions::by_layer), only to 0.
   Status Rollback(uint32_t sequence, uint32_t length);
   // Starts `sequence` (cleared first) with the longest prefix of `tokens` that some sequence's
   // cache holds and can go on from, itself included; whole pages and states are shared, not
@@ -90,9 +90,8 @@ class Engine {
   // What an encoder's last layer gave for a row of the last step, [dim]; rows come in item order.
   std::span<const float> hidden(uint32_t row) const { return {blocks_->x(row), config().dim}; }
   // Runs all of `tokens` in chunks; only the last token's logits are kept. `progress` may be null;
-  // it returns false to cancel (kCancelled; what was done stays in the cache). Where the cache
-  // drops rows (options().keep), each layer runs all chunks before the next one, and what ends
-  // early empties the sequence; steps then take one token of a sequence at a time.
+  // it returns false to cancel (kCancelled; what was done stays in the cache). Where prompts go
+  // by layer (EngineOptions::by_layer), what ends early empties the sequence.
   Status Prefill(uint32_t sequence, std::span<const Token> tokens,
                  const std::function<bool(uint32_t done, uint32_t total)>& progress);
 
@@ -107,7 +106,7 @@ class Engine {
   Status Check(std::span<const StepItem> items) const;
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
   using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
-  // Prefill where the cache drops rows (prompt.cc).
+  // Prefill by layer (prompt.cc).
   Status PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
                         const PromptProgress& progress);
   // `after_chunk` gets the tokens that are done.
@@ -152,7 +151,7 @@ class Engine {
   std::vector<uint32_t> logit_rows_;  // rows of this step that want logits
   bool next_head_ = true;             // whether the step after this one needs the head
   TrafficStats traffic_;
-  Buffer hidden_;  // [context, dim] a prompt between two layers, where the cache drops rows
+  Buffer hidden_;  // [context, dim] a prompt between two layers, where it goes by layer
 };
 
 }  // namespace snug

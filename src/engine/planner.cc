@@ -55,18 +55,6 @@ void Total(MemoryPlan& plan) {
   plan.fits = plan.peak_total <= plan.budget;
 }
 
-// Cache bytes that attention reads for a token after `depth` others.
-uint64_t KvRead(const KvLayout& kv, uint32_t depth) {
-  uint64_t tiles = 0;
-  for (uint32_t l = 0; l < kv.window.size(); ++l) {
-    if (!kv.Attends(l)) continue;
-    const uint64_t seen = kv.window[l] == 0 ? depth : std::min(kv.window[l], depth);
-    const uint64_t held = kv.Drops(l) ? std::min<uint64_t>(seen, kv.kept().MostRows()) : seen;
-    tiles += (held + kTileTokens - 1) / kTileTokens;
-  }
-  return tiles * kv.tile_bytes();
-}
-
 // The plan of everything but the weights.
 MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   const ModelConfig& c = x.model.config();
@@ -87,6 +75,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.vocab_bytes = x.vocab;
   plan.kv_tile_bytes = kv.tile_bytes();
   plan.kv_rows = kv.keep == nullptr ? x.options.context : kv.kept().MostRows();
+  plan.kv_exact_rows =
+      kv.codec == nullptr ? plan.kv_rows : std::min(plan.kv_rows, kv.codec->MostExact());
   plan.kv_state_bytes = kv.states.slot_bytes();
   plan.snapshots = kv.states.snapshots;
   plan.kv_bytes = KvCache::PoolBytes(kv);
@@ -99,11 +89,11 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
     plan.scratch_bytes += Calibration::Bytes(x.layout);
   if (x.options.observe == Observation::kProbe)
     plan.scratch_bytes += WeightProbe::Bytes(x.layout, c.vocab, x.threads);
-  plan.kv_bytes_per_token_at_context = KvRead(kv, plan.context);
+  plan.kv_bytes_per_token_at_context = kv.BytesRead(plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
     const auto depth = static_cast<uint32_t>(uint64_t{plan.context} * (2 * i + 1) / (2 * kSamples));
-    plan.kv_bytes_per_token_mean += KvRead(kv, depth) / kSamples;
+    plan.kv_bytes_per_token_mean += kv.BytesRead(depth) / kSamples;
   }
   for (size_t i = 1; i < x.layout.parts.size(); ++i) {
     plan.weight_bytes_per_token += x.layout.parts[i].bytes;
@@ -335,7 +325,8 @@ void Suggest(const Context& x, MemoryPlan& plan) {
   if (const uint32_t context = LargestContext(x); context != 0) {
     plan.suggestions.push_back({fmt::format("--ctx-size {}", context), plan.budget});
   }
-  if (!x.options.exact && !x.model.config().encoder && x.options.key_type != KvType::kQ8_0 &&
+  if (!x.options.exact && !x.model.config().encoder && x.options.codec == nullptr &&
+      x.options.key_type != KvType::kQ8_0 &&
       KvTypeSupports(KvType::kQ8_0, x.model.config().head_dim)) {
     EngineOptions o = x.options;
     o.key_type = o.value_type = KvType::kQ8_0;
@@ -381,6 +372,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.sequences = o.sequences;
   kv.chunk = chunk;
   kv.keep = o.keep;
+  kv.codec = o.codec;
   return kv;
 }
 
@@ -392,17 +384,20 @@ BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint
 }
 
 uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {
-  return o.keep == nullptr ? 0 : uint64_t{o.context} * c.dim * sizeof(float);
+  return !o.by_layer() ? 0 : uint64_t{o.context} * c.dim * sizeof(float);
 }
 
 namespace {
 
-// Refuses what cannot be with a method that drops rows.
-Status CheckKeep(const ModelConfig& c, const EngineOptions& o) {
-  if (o.keep == nullptr) return {};
+// Refuses what cannot be with a method that drops rows, or with a codec.
+Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
+  if (!o.by_layer()) return {};
+  const bool keeps = o.keep != nullptr;
+  const std::string option = keeps ? "--kv-keep" : "--kv";
+  const std::string& spec = keeps ? o.keep->spec() : o.codec->spec();
   const auto refuse = [&](const std::string& why, const std::string& next) {
-    return MakeError(Code::kUsage, fmt::format("--kv-keep {}: {}", o.keep->spec(), why), next,
-                     {{"option", "--kv-keep"}, {"value", o.keep->spec()}});
+    return MakeError(Code::kUsage, fmt::format("{} {}: {}", option, spec, why), next,
+                     {{"option", option}, {"value", spec}});
   };
   if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
   if (c.recurrent_layers() > 0) {
@@ -415,9 +410,17 @@ Status CheckKeep(const ModelConfig& c, const EngineOptions& o) {
                   "leave it out");
   }
   if (o.lookup) {
-    return refuse("a draft that fails is rolled back, and dropped rows cannot be",
+    return refuse(keeps ? "a draft that fails is rolled back, and dropped rows cannot be"
+                        : "a draft's tokens would see exact what token by token is coded, and one "
+                          "that fails is rolled back, which coded rows cannot be",
                   "--speculate off");
   }
+  if (keeps && o.codec != nullptr) {
+    return refuse(fmt::format("rows that go one by one leave holes in the groups of --kv {}",
+                              o.codec->spec()),
+                  "--kv f16, q8_0 or q4_0, which encode each row by itself, or no --kv-keep");
+  }
+  if (o.codec != nullptr) SNUG_TRY(o.codec->Tiles(c.head_dim));
   return {};
 }
 
@@ -449,7 +452,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
           "use --kv f16 or bf16");
     }
   }
-  SNUG_TRY(CheckKeep(c, options));
+  SNUG_TRY(CheckByLayer(c, options));
   uint64_t vocab = 0;
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));

@@ -14,6 +14,7 @@
 #include "format/model_file.h"
 #include "kernel/attention.h"
 #include "kv/cache.h"
+#include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
 #include "model/blocks.h"
 #include "model/model.h"
@@ -50,6 +51,10 @@ struct EngineOptions {
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
+  std::shared_ptr<const KvCodec> codec;    // what takes old rows of it over; null: nothing
+  // Whether each layer reads a whole prompt before the next one begins; steps then take one token
+  // of a sequence at a time, and nothing of a sequence is gone back to or shared.
+  bool by_layer() const { return keep != nullptr || codec != nullptr; }
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
@@ -87,9 +92,10 @@ struct MemoryPlan {
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_tile_bytes = 0, kv_state_bytes = 0;  // 64 rows of a layer, states of a sequence
-  uint32_t kv_rows = 0;       // of a layer without window and a head, where the context is full
-  uint64_t hidden_bytes = 0;  // of activation_bytes: a prompt's rows between two layers
-  uint32_t snapshots = 0;     // of each sequence's states
+  uint32_t kv_rows = 0;        // of a layer without window and a head, where the context is full
+  uint32_t kv_exact_rows = 0;  // of those, rows that no codec takes over
+  uint64_t hidden_bytes = 0;   // of activation_bytes: a prompt's rows between two layers
+  uint32_t snapshots = 0;      // of each sequence's states
 
   struct Prediction {  // tokens per second; 0 where nothing was measured
     uint32_t prompt_tokens = 0;

@@ -212,6 +212,7 @@ Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& p
   o.context = std::min(plan.context, kDepth + o.chunk);
   o.budget.bytes = uint64_t{1} << 60;
   o.keep = nullptr;  // what reads cost is the same
+  o.codec = nullptr;
   o.before_weights = nullptr;
   o.on_load = nullptr;
   const uint32_t room = o.context > o.chunk ? o.context - o.chunk : 0;

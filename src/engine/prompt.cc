@@ -1,5 +1,6 @@
-// Prompts where the cache drops rows (kv/keep/keep.h): each layer reads the whole prompt before the
-// next one begins, so that only one layer's keys and values are ever all there.
+// Prompts where the cache drops rows (kv/keep/keep.h) or has them coded (kv/codec/codec.h): each
+// layer reads the whole prompt before the next one begins, so that only one layer's keys and values
+// are ever all there as they were stored.
 #include <fmt/format.h>
 
 #include <algorithm>

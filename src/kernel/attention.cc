@@ -3,8 +3,6 @@
 #include "kernel/attention.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernel/attention.cc"
@@ -16,33 +14,6 @@
 SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
-
-// Scores of one row become probabilities relative to the row's new maximum. False where the row
-// sees nothing of the tile: it then keeps its state.
-static HWY_INLINE bool SoftmaxStep(float* s, int64_t low, int64_t high, float softcap,
-                                   RowState* row, float* alpha) {
-  if (low >= high) return false;
-  const DF d;
-  if (softcap > 0) CapScores(s, softcap);
-  const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
-  VF max = none;
-  if (low <= 0 && high >= static_cast<int64_t>(kTileTokens)) {
-    for (size_t i = 0; i < kTileTokens; i += kLanes) max = hn::Max(max, hn::LoadU(d, s + i));
-  } else {
-    for (int64_t i = 0; i < static_cast<int64_t>(kTileTokens); ++i) {
-      if (i < low || i >= high) s[i] = -std::numeric_limits<float>::infinity();
-    }
-    for (size_t i = 0; i < kTileTokens; i += kLanes) max = hn::Max(max, hn::LoadU(d, s + i));
-  }
-  const float new_max = std::max(row->max, hn::GetLane(hn::MaxOfLanes(d, max)));
-  const VF shift = hn::Set(d, new_max);
-  for (size_t i = 0; i < kTileTokens; i += kLanes) {
-    hn::StoreU(Exp2(hn::Sub(hn::LoadU(d, s + i), shift)), d, s + i);
-  }
-  *alpha = row->max == new_max ? 1.0f : hn::GetLane(Exp2(hn::Set(d, row->max - new_max)));
-  row->max = new_max;
-  return true;
-}
 
 // One tile for R rows.
 template <class Kernel, size_t R>
@@ -190,8 +161,8 @@ void JoinPart(const float* part, float part_max, float part_sum, size_t dims, fl
   HWY_DYNAMIC_DISPATCH(JoinT)(part, part_max, part_sum, dims, max, sum, total);
 }
 bool UsesFloat(const AttentionArgs& args) {
-  return args.exact || args.key_type == KvType::kF32 || args.value_type == KvType::kF32 ||
-         !HWY_DYNAMIC_DISPATCH(HasBf16T)();
+  return args.exact || args.coded.codec != nullptr || args.key_type == KvType::kF32 ||
+         args.value_type == KvType::kF32 || !HWY_DYNAMIC_DISPATCH(HasBf16T)();
 }
 
 }  // namespace snug

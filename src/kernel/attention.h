@@ -45,6 +45,21 @@ void CopyKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim
 void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
                size_t to_slot);
 
+class TileCodec;  // tile_codec.h
+
+// Rows of one sequence in one layer that a codec holds: those of tokens [0, keys) have coded keys,
+// those of tokens [0, values) coded values.
+struct CodedRows {
+  const TileCodec* codec = nullptr;  // null: none are coded
+  uint32_t keys = 0, values = 0;
+  // Page bases by tile: the coded keys of all KV heads, then their coded values.
+  const uint8_t* const* tiles = nullptr;
+  // Tiles that are the codec's to walk, having a coded row.
+  uint32_t end() const {
+    return static_cast<uint32_t>(((keys > values ? keys : values) + kTileTokens - 1) / kTileTokens);
+  }
+};
+
 // One sequence's rows in one layer.
 struct AttentionArgs {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
@@ -70,6 +85,9 @@ struct AttentionArgs {
   const uint8_t* const* tiles = nullptr;
   uint32_t page_heads = 0;
   size_t table_stride = 0;
+  // What a codec has in the place of pages: of tokens that all queries see. Pages all of whose rows
+  // are coded are not read.
+  CodedRows coded;
   float* out = nullptr;  // [tokens, heads * head_dim], row stride out_stride
   size_t out_stride = 0;
   // [tokens, heads] where each softmax leaves its logarithm of the sum of weights, in units of

@@ -28,8 +28,8 @@ struct Block {
   RowState* state = nullptr;         // [rows]
 };
 
-// Whether products run in float32: with `exact`, for float32 caches, and where the target lacks
-// bf16.
+// Whether products run in float32: with `exact`, for float32 caches and coded rows, and where the
+// target lacks bf16.
 bool UsesFloat(const AttentionArgs& args);
 // One query row [head_dim], scaled and converted for the kernel.
 void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out);
@@ -39,6 +39,7 @@ struct TileAt {
 };
 // Its keys and values.
 struct HeadTiles {
+  HeadTiles() = default;
   HeadTiles(const AttentionArgs& args, TileAt at) {
     const uint32_t heads = args.page_heads == 0 ? args.kv_heads : args.page_heads;
     const uint32_t group = at.head / heads, head = at.head % heads;
@@ -48,7 +49,7 @@ struct HeadTiles {
     keys = page + head * key_bytes;
     values = page + heads * key_bytes + head * value_bytes;
   }
-  const uint8_t *keys, *values;
+  const uint8_t *keys = nullptr, *values = nullptr;
 };
 // Floats that WalkTiles decodes into: a tile of keys, one of values, and the scales of both.
 inline size_t DecodedFloats(size_t head_dim) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernel/attention_internal.h"
+#include "kernel/tile_codec.h"
 
 namespace snug {
 namespace {
@@ -93,6 +94,17 @@ void Finish(const AttentionArgs& a, size_t row, size_t head, const float* total,
   if (a.log_sums != nullptr) a.log_sums[row * a.heads + head] = max + std::log2(sum);
 }
 
+// WalkTiles over what is coded and what is not.
+void Walk(const AttentionArgs& a, const Block& b, TileAt first, uint32_t last, TileAt next,
+          float* decoded) {
+  if (a.coded.codec == nullptr) return WalkTiles(a, b, first, last, next, decoded);
+  const uint32_t end = a.coded.end(), middle = std::clamp(end, first.tile, last);
+  if (first.tile < middle) a.coded.codec->Walk(a, b, first, middle, next, decoded);
+  if (middle == last) return;
+  if (next.tile < end) next = {first.head, last - 1};  // nothing to fetch
+  WalkTiles(a, b, {first.head, middle}, last, next, decoded);
+}
+
 // A block of queries over all its splits.
 void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task, const Scratch& s) {
   const uint32_t head = task % a.kv_heads;
@@ -110,7 +122,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
     const auto stop =
         static_cast<uint32_t>(std::min<size_t>(end, (t / kSplitTiles + 1) * kSplitTiles));
     Reset(b);
-    WalkTiles(a, b, {head, t}, stop, {head, std::min(stop, end - 1)}, s.decoded);
+    Walk(a, b, {head, t}, stop, {head, std::min(stop, end - 1)}, s.decoded);
     for (size_t r = 0; r < b.rows; ++r) {
       JoinPart(b.state[r].out, b.state[r].max, b.state[r].sum, b.padded_dim, &s.max[r], &s.sum[r],
                s.total + r * b.padded_dim);
@@ -143,8 +155,7 @@ void SplitTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
     Reset(b);
     const uint32_t end =
         std::min<uint32_t>(begin + kSplitTiles, (a.first_pos + first + n - 1) / kTileTokens + 1);
-    WalkTiles(a, b, {head, std::max(begin, FirstTile(a, a.first_pos + first))}, end, next,
-              s.decoded);
+    Walk(a, b, {head, std::max(begin, FirstTile(a, a.first_pos + first))}, end, next, s.decoded);
     for (size_t r = 0; r < b.rows; ++r) {
       const size_t row = first + r / group, h = head * group + r % group;
       float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + h) * stride;
@@ -207,6 +218,26 @@ void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const fl
   Finish(a, row, head, total, max, sum);
 }
 
+namespace {
+
+// A token's key or value, whoever holds it.
+template <bool kValue>
+void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) {
+  const TileAt at{head, static_cast<uint32_t>(token / kTileTokens)};
+  const size_t slot = token % kTileTokens;
+  if (a.coded.codec != nullptr && token < (kValue ? a.coded.values : a.coded.keys)) {
+    const CodedTiles tiles(a, at);
+    kValue ? a.coded.codec->LoadValue(tiles.values, slot, row)
+           : a.coded.codec->LoadKey(tiles.keys, slot, row);
+    return;
+  }
+  const HeadTiles tiles(a, at);
+  kValue ? LoadValue(a.value_type, tiles.values, a.head_dim, slot, row)
+         : LoadKey(a.key_type, tiles.keys, a.head_dim, slot, row);
+}
+
+}  // namespace
+
 void AttentionReference(const AttentionArgs& a) {
   std::vector<float> row(a.head_dim);
   for (uint32_t t = 0; t < a.tokens; ++t) {
@@ -218,8 +249,7 @@ void AttentionReference(const AttentionArgs& a) {
       const float* q = a.q + t * a.q_stride + h * a.head_dim;
       std::vector<double> score;
       for (uint32_t p = oldest; p <= last; ++p) {
-        const HeadTiles tiles(a, {kv, static_cast<uint32_t>(p / kTileTokens)});
-        LoadKey(a.key_type, tiles.keys, a.head_dim, p % kTileTokens, row.data());
+        LoadRow<false>(a, kv, p, row.data());
         double dot = 0;
         for (uint32_t d = 0; d < a.head_dim; ++d) dot += double{q[d]} * row[d];
         dot *= a.scale;
@@ -231,8 +261,7 @@ void AttentionReference(const AttentionArgs& a) {
       for (double& s : score) sum += s = std::exp(s - max);
       std::vector<double> out(a.head_dim);
       for (uint32_t p = oldest; p <= last; ++p) {
-        const HeadTiles tiles(a, {kv, static_cast<uint32_t>(p / kTileTokens)});
-        LoadValue(a.value_type, tiles.values, a.head_dim, p % kTileTokens, row.data());
+        LoadRow<true>(a, kv, p, row.data());
         for (uint32_t d = 0; d < a.head_dim; ++d) out[d] += score[p - oldest] / sum * row[d];
       }
       for (uint32_t d = 0; d < a.head_dim; ++d) {

@@ -9,10 +9,12 @@
 #endif
 
 #include <algorithm>
+#include <limits>
 
 #include "format/dtype.h"
 #include "hwy/cache_control.h"
 #include "kernel/attention_decode-inl.h"
+#include "kernel/attention_internal.h"
 #include "kernel/kv_layout.h"
 #include "kernel/math-inl.h"
 
@@ -36,6 +38,33 @@ static HWY_INLINE void CapScores(float* s, float softcap) {
     const VF t = hn::Sub(hn::Div(hn::Set(d, 2.0f), hn::Add(hn::Set(d, 1.0f), e)), hn::Set(d, 1.0f));
     hn::StoreU(hn::Mul(t, hn::Set(d, softcap * kLog2E)), d, s + i);
   }
+}
+
+// Scores of one row become probabilities relative to the row's new maximum. False where the row
+// sees nothing of the tile: it then keeps its state.
+static HWY_INLINE bool SoftmaxStep(float* s, int64_t low, int64_t high, float softcap,
+                                   RowState* row, float* alpha) {
+  if (low >= high) return false;
+  const DF d;
+  if (softcap > 0) CapScores(s, softcap);
+  const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
+  VF max = none;
+  if (low <= 0 && high >= static_cast<int64_t>(kTileTokens)) {
+    for (size_t i = 0; i < kTileTokens; i += kLanes) max = hn::Max(max, hn::LoadU(d, s + i));
+  } else {
+    for (int64_t i = 0; i < static_cast<int64_t>(kTileTokens); ++i) {
+      if (i < low || i >= high) s[i] = -std::numeric_limits<float>::infinity();
+    }
+    for (size_t i = 0; i < kTileTokens; i += kLanes) max = hn::Max(max, hn::LoadU(d, s + i));
+  }
+  const float new_max = std::max(row->max, hn::GetLane(hn::MaxOfLanes(d, max)));
+  const VF shift = hn::Set(d, new_max);
+  for (size_t i = 0; i < kTileTokens; i += kLanes) {
+    hn::StoreU(Exp2(hn::Sub(hn::LoadU(d, s + i), shift)), d, s + i);
+  }
+  *alpha = row->max == new_max ? 1.0f : hn::GetLane(Exp2(hn::Set(d, row->max - new_max)));
+  row->max = new_max;
+  return true;
 }
 
 // Products in float32.

@@ -60,14 +60,6 @@ void SetNibble(uint8_t* byte, bool high, int8_t code) {
   *byte = static_cast<uint8_t>(high ? (*byte & 0x0f) | code << 4 : (*byte & 0xf0) | code);
 }
 
-// Where value d of a slot lies: keys pair dimensions, values pair tokens.
-size_t KeyIndex(size_t d, size_t slot, size_t head_dim) {
-  return PairIndex(head_dim / 2, d / 2, 2 * slot + d % 2);
-}
-size_t ValueIndex(size_t d, size_t slot) {
-  return PairIndex(kTileTokens / 2, slot / 2, 2 * d + slot % 2);
-}
-
 // Encodes one token; `index` gives its places.
 template <class Index>
 void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t slot, uint8_t* tile,

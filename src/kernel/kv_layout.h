@@ -26,6 +26,14 @@ inline size_t PairIndex(size_t rows, size_t row, size_t i) {
   return (i / kColumn * rows + row) * kColumn + i % kColumn;
 }
 
+// Where value d of a slot lies: keys pair dimensions, values pair tokens.
+inline size_t KeyIndex(size_t d, size_t slot, size_t head_dim) {
+  return PairIndex(head_dim / 2, d / 2, 2 * slot + d % 2);
+}
+inline size_t ValueIndex(size_t d, size_t slot) {
+  return PairIndex(kTileTokens / 2, slot / 2, 2 * d + slot % 2);
+}
+
 // Offset of the scales of a quantized tile.
 inline size_t ScaleOffset(KvType type, size_t padded_dim) {
   return padded_dim * kTileTokens / (type == KvType::kQ4_0 ? 2 : 1);

@@ -25,6 +25,12 @@ KeptLayout KvLayout::kept() const {
   return k;
 }
 
+CodedLayout KvLayout::coded() const {
+  CodedLayout c{codec, 0, kv_heads, head_dim, context, sequences};
+  for (uint32_t l = 0; l < layers; ++l) c.layers += Codes(l) ? 1 : 0;
+  return c;
+}
+
 uint64_t KvLayout::page_bytes() const {
   const uint64_t head = KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim);
   return kv_heads / groups() * head;
@@ -34,6 +40,8 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   if (!Attends(layer)) return 0;
   if (Drops(layer)) tokens = std::min(tokens, kept().MostRows());
   const uint32_t all = Tiles(tokens);
+  // Exact rows, at the worst alignment.
+  if (Codes(layer)) return std::min(all, Tiles(codec->MostExact() - 1) + 1);
   if (window[layer] == 0) return all;
   // Window, rollback margin and the largest chunk, at the worst alignment.
   return std::min(all, Tiles(uint64_t{window[layer]} + kRollback + chunk) + 1);
@@ -42,19 +50,41 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
 uint64_t KvLayout::total_pages() const {
   if (one_step) return layers * (Tiles(chunk) + sequences);
   uint64_t pages = 0;
-  for (uint32_t l = 0; l < layers; ++l) pages += PagesOf(l, context);
-  pages *= sequences;
-  if (keep != nullptr) pages += Tiles(context) - Tiles(kept().MostRows());
-  return pages * groups();
+  uint32_t prompt = 0;  // more, for the layer that reads one
+  for (uint32_t l = 0; l < layers; ++l) {
+    const uint32_t own = PagesOf(l, context);
+    pages += own;
+    if (Drops(l) || Codes(l)) prompt = Tiles(context) - own;
+  }
+  return (pages * sequences + prompt) * groups();
+}
+
+uint64_t KvLayout::BytesRead(uint32_t depth) const {
+  uint64_t bytes = 0;
+  const CodedLayout coded_pages = coded();
+  for (uint32_t l = 0; l < layers; ++l) {
+    if (!Attends(l)) continue;
+    uint32_t held = window[l] == 0 ? depth : std::min(window[l], depth);
+    if (Drops(l)) held = std::min(held, kept().MostRows());
+    if (Codes(l)) {
+      bytes += coded_pages.PagesOf(depth) * coded_pages.page_bytes();
+      held -= codec->CodedValues(depth);
+    }
+    bytes += Tiles(held) * tile_bytes();
+  }
+  return bytes;
 }
 
 namespace {
 
-// Bytes of all pages.
-uint64_t PagesBytes(const KvLayout& layout) {
-  const uint64_t page = layout.page_bytes(), pages = layout.total_pages();
+uint64_t PagesBytes(uint64_t page, uint64_t pages) {
   if (pages > kMaxPages || page * pages > kMaxPoolBytes) return kMaxPoolBytes;
   return Buffer::Reserved(page * pages, Pages::kNormal);
+}
+
+// Bytes of all pages that rows are stored in.
+uint64_t PagesBytes(const KvLayout& layout) {
+  return PagesBytes(layout.page_bytes(), layout.total_pages());
 }
 
 }  // namespace
@@ -62,8 +92,9 @@ uint64_t PagesBytes(const KvLayout& layout) {
 uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   const uint64_t kept = layout.kept().bytes();
   if (kept > kMaxPoolBytes) return kMaxPoolBytes;
-  return PagesBytes(layout) + StateStore::PoolBytes(layout.states) +
-         Buffer::Reserved(kept, Pages::kNormal);
+  const CodedLayout coded = layout.coded();
+  return PagesBytes(layout) + PagesBytes(coded.page_bytes(), coded.pages()) +
+         StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal);
 }
 
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
@@ -71,7 +102,9 @@ uint64_t KvCache::TableBytes(const KvLayout& layout) {
   for (uint32_t l = 0; l < layout.layers; ++l) attending += layout.Attends(l) ? 1 : 0;
   const uint64_t entries = attending * layout.groups() * Tiles(layout.context) * layout.sequences;
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
-  return entries * sizeof(uint8_t*) + pages * (sizeof(uint32_t) + sizeof(uint16_t));
+  const uint64_t coded = std::min(layout.coded().pages(), kMaxPages);
+  return entries * sizeof(uint8_t*) + coded * (sizeof(uint8_t*) + sizeof(uint32_t)) +
+         pages * (sizeof(uint32_t) + sizeof(uint16_t));
 }
 
 Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
@@ -92,6 +125,8 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
     if (layout.Attends(l)) cache.attending_.push_back(l);
     cache.kept_row_.push_back(static_cast<uint32_t>(cache.dropping_.size()));
     if (layout.Drops(l)) cache.dropping_.push_back(l);
+    cache.coded_row_.push_back(static_cast<uint32_t>(cache.coding_.size()));
+    if (layout.Codes(l)) cache.coding_.push_back(l);
   }
   cache.sequences_.resize(layout.sequences);
   for (auto& s : cache.sequences_) {
@@ -100,6 +135,8 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   }
   SNUG_ASSIGN(cache.states_, StateStore::Create(layout.states, ledger));
   SNUG_ASSIGN(cache.kept_, KeptRows::Create(layout.kept(), ledger));
+  SNUG_ASSIGN(cache.coded_, CodedPages::Create(layout.coded(), ledger));
+  cache.added_.resize(cache.coding_.size());
   return cache;
 }
 
@@ -135,7 +172,8 @@ uint64_t KvCache::held_bytes() const {
     for (const uint32_t l : dropping_) kept += s.rows[row_[l]];
   }
   kept *= layout_.kv_heads * layout_.kept().row_bytes();
-  return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept;
+  return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
+         coded_.held_bytes();
 }
 
 void KvCache::ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n) {
@@ -171,7 +209,8 @@ void KvCache::Commit(uint32_t sequence, uint32_t n) {
 }
 
 uint32_t KvCache::Held(uint32_t sequence, uint32_t length) const {
-  if (layout_.keep != nullptr) return 0;  // what stays depends on what comes after
+  // What stays, and what is coded, depends on what comes after.
+  if (layout_.keep != nullptr || layout_.codec != nullptr) return 0;
   length = states_.Held(sequence, std::min(length, sequences_[sequence].length));
   for (uint32_t l : attending_) {
     const uint8_t* const* pages = tiles(sequence, l);
@@ -221,6 +260,7 @@ void KvCache::Clear(uint32_t sequence) {
   }
   states_.Clear(sequence);
   kept_.Clear(sequence);
+  coded_.Clear(sequence);
   std::fill(s.rows.begin(), s.rows.end(), 0u);
   s.length = 0;
 }

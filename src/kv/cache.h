@@ -5,7 +5,9 @@
 //
 // Where every row stays, a group has all heads and a token's row is its position. Where a keep
 // method (keep/keep.h) drops rows, each head has pages of its own; rows of layers without a window
-// then lie in any order, the newest last, and kept_rows.h knows which tokens they are.
+// then lie in any order, the newest last, and kept_rows.h knows which tokens they are. Where a
+// codec (codec/codec.h) takes rows over, pages of layers without a window have the newest rows, and
+// coded_pages.h has those before.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +19,8 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "kernel/attention.h"
+#include "kv/codec/codec.h"
+#include "kv/coded_pages.h"
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
 #include "kv/states.h"
@@ -35,20 +39,28 @@ struct KvLayout {
   bool one_step = false;
   // Which rows stay, of layers without a window; null: all do.
   std::shared_ptr<const KeepMethod> keep;
+  // What takes rows over, of layers without a window; null: nothing.
+  std::shared_ptr<const KvCodec> codec;
 
   bool Attends(uint32_t layer) const { return attends.empty() || attends[layer]; }
   bool Drops(uint32_t layer) const {
     return keep != nullptr && Attends(layer) && window[layer] == 0;
   }
+  bool Codes(uint32_t layer) const {
+    return codec != nullptr && Attends(layer) && window[layer] == 0;
+  }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
   KeptLayout kept() const;
+  CodedLayout coded() const;
   uint64_t page_bytes() const;
   uint64_t tile_bytes() const { return groups() * page_bytes(); }  // 64 tokens of a layer
   // Pages of each group that a sequence of `tokens` tokens holds at most in one layer.
   uint32_t PagesOf(uint32_t layer, uint32_t tokens) const;
-  // Of all layers and sequences at full context; where rows are dropped, and one layer reads a
-  // prompt that fills it.
+  // Of all layers and sequences at full context; where rows are dropped or coded, and one layer
+  // reads a prompt that fills it.
   uint64_t total_pages() const;
+  // Bytes of pages that a token reads after `depth` others.
+  uint64_t BytesRead(uint32_t depth) const;
 };
 // Tokens by which a sequence may be rolled back without losing what its windows need.
 inline constexpr uint32_t kRollback = 64;
@@ -82,9 +94,10 @@ class KvCache {
   // states are shared, a last partial page is copied.
   uint32_t Share(uint32_t from, uint32_t to, uint32_t length);
 
-  // --- where a method drops rows (layout().keep): a prompt goes layer by layer, each layer's rows
-  // being dropped before the next one's begin. Nothing of such a sequence can be rolled back or
-  // shared; a prompt that is not ended leaves it to be cleared.
+  // --- where a method drops rows (layout().keep) or a codec takes them over (layout().codec): a
+  // prompt goes layer by layer, which happens to each layer's rows before the next one's begin.
+  // Nothing of such a sequence can be rolled back or shared; a prompt that is not ended leaves it
+  // to be cleared.
   void BeginPrompt(uint32_t sequence, uint32_t tokens);
   void BeginLayer(uint32_t sequence, uint32_t layer);
   void ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n);
@@ -93,6 +106,8 @@ class KvCache {
   void EndPrompt(uint32_t sequence);
   // After Commit of one token: drops what does not stay.
   void DropRows(uint32_t sequence, ThreadPool& pool);
+  // After Commit of one token: the codec takes over what has grown old.
+  void EncodeRows(uint32_t sequence, ThreadPool& pool);
   // What attention is to observe in a step of `tokens` rows, the first of which is token number
   // `position`; first_row is `tokens` for nothing.
   ColumnSums Watch(uint32_t sequence, uint32_t layer, uint32_t position, uint32_t tokens);
@@ -101,11 +116,14 @@ class KvCache {
 
   // Page bases by group and tile index, for AttentionArgs::tiles; groups lie table_stride() apart.
   const uint8_t* const* tiles(uint32_t sequence, uint32_t layer) const;
+  // What the codec has in their place, for AttentionArgs::coded.
+  CodedRows coded(uint32_t sequence, uint32_t layer) const;
   size_t table_stride() const { return tiles_per_layer_; }
   uint8_t* page(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t group = 0);
   const KvLayout& layout() const { return layout_; }
   size_t key_tile_bytes() const { return key_tile_; }
   size_t value_tile_bytes() const { return value_tile_; }
+  uint64_t coded_page_bytes() const { return coded_.page_bytes(); }
   StateStore& states() { return states_; }
   // Bytes of pages and states in use now.
   uint64_t held_bytes() const;
@@ -123,6 +141,12 @@ class KvCache {
   void Compact(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows, uint32_t stay);
   // The layer now holds `rows` rows; pages beyond them go back to the pool.
   void FreePages(uint32_t sequence, uint32_t layer, uint32_t rows);
+  // The codec takes over what it is due of the layer's rows.
+  void EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool);
+  void EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added, uint32_t tile,
+                  uint32_t head);
+  // Pages all of whose rows are coded go back to the pool.
+  void FreeCoded(uint32_t sequence, uint32_t layer);
 
   KvLayout layout_;
   Buffer pool_;
@@ -138,6 +162,10 @@ class KvCache {
   KeptRows kept_;
   std::vector<uint32_t> dropping_;  // the layers that drop rows
   std::vector<uint32_t> kept_row_;  // [layers] their number among those
+  CodedPages coded_;
+  std::vector<uint32_t> coding_;          // the layers that are coded
+  std::vector<uint32_t> coded_row_;       // [layers] their number among those
+  std::vector<CodedPages::Added> added_;  // [coding_] of EncodeRows
 };
 
 }  // namespace snug

@@ -1,4 +1,4 @@
-// The cache where a keep method drops rows: prompts layer by layer, then token by token.
+// Prompts layer by layer, and the cache where a keep method drops rows.
 #include <algorithm>
 #include <cassert>
 
@@ -15,6 +15,7 @@ void KvCache::BeginLayer(uint32_t sequence, uint32_t layer) {
 }
 
 void KvCache::EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
+  if (layout_.Codes(layer)) EncodeLayer(sequence, layer, pool);
   if (!layout_.Drops(layer)) return;
   const uint32_t held = rows(sequence, layer), stay = std::min(held, kept_.Stay(sequence));
   if (stay < held) {

@@ -141,16 +141,18 @@ void KeptRows::EndLayer(uint32_t layer, uint32_t rows) {
 
 void KeptRows::EndPrompt() {
   const uint32_t end = prompt_.length + prompt_.tokens;
-  stay_[prompt_.sequence] = layout_.method->RowsAtMost(end);
-  answer_begin_[prompt_.sequence] = end;
+  if (layout_.method != nullptr) {
+    stay_[prompt_.sequence] = layout_.method->RowsAtMost(end);
+    answer_begin_[prompt_.sequence] = end;
+  }
   prompt_ = {};
 }
 
 void KeptRows::Clear(uint32_t sequence) {
+  if (prompt_.sequence == sequence) prompt_ = {};
   if (layout_.method == nullptr) return;
   stay_[sequence] = layout_.method->RowsAtMost(0);
   answer_begin_[sequence] = 0;
-  if (prompt_.sequence == sequence) prompt_ = {};
 }
 
 void KeptRows::Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t position) {

@@ -173,6 +173,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.tiles = cache_.tiles(s.sequence, layer);
     a.page_heads = c.kv_heads / cache_.layout().groups();
     a.table_stride = cache_.table_stride();
+    a.coded = cache_.coded(s.sequence, layer);
     if (log_sums_ != nullptr && cache_.layout().Drops(layer)) {
       a.log_sums = log_sums_ + size_t{s.first_row} * c.heads;
     }
@@ -180,7 +181,11 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.out_stride = width;
     args_.push_back(a);
     const uint32_t seen = a.first_pos + s.rows;
-    const uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + s.rows);
+    uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + s.rows);
+    if (a.coded.codec != nullptr) {
+      kv_bytes_ += a.coded.end() * cache_.coded_page_bytes();
+      read -= std::min(a.coded.keys, a.coded.values);
+    }
     kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
   }
   // Groups whose split rows fit the partials.

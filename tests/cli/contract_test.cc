@@ -67,6 +67,31 @@ TEST_F(Contract, KeepDropsRowsAndSaysWhatIsHeld) {
   EXPECT_NE(whole.error("next").find("--prefix"), std::string::npos) << whole.out;
 }
 
+TEST_F(Contract, ACodecHoldsFewerBytesAndIsRefusedWhereItCannotBe) {
+  const std::vector<std::string> more = {"-p", std::string(200, 'a'), "-n",
+                                         "20", "--ignore-eos",        "--json"};
+  const Json dense = Snug(Run(more)).json();
+  const auto with = [&](std::vector<std::string> args, const std::vector<std::string>& last) {
+    args.insert(args.end(), last.begin(), last.end());
+    return Snug(args);
+  };
+  const std::vector<std::string> kivi = {"--kv", "kivi:group=16,residual=16"};
+  const Outcome o = with(Run(more), kivi);
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
+  // 4 bits with scales and zeros instead of 16, and a page of exact rows.
+  EXPECT_LT(4 * o.json()["memory"]["kv_held"].get<uint64_t>(),
+            3 * dense["memory"]["kv_held"].get<uint64_t>());
+  EXPECT_EQ(o.json()["tokens"][0], dense["tokens"][0]);
+  auto run = Run(more);
+  run.insert(run.end(), kivi.begin(), kivi.end());
+  for (const std::vector<std::string>& clash : std::vector<std::vector<std::string>>{
+           {"--speculate", "lookup"}, {"--kv-keep", "h2o"}, {"--cache-type-k", "q8_0"}}) {
+    EXPECT_EQ(with(run, clash).error("code"), "usage") << clash[1];
+  }
+  const Outcome whole = with({"eval", model_, "--text", "-", "--json"}, kivi);
+  EXPECT_NE(whole.error("next").find("--prefix"), std::string::npos) << whole.out;
+}
+
 TEST_F(Contract, EvalOfWhatFollowsAPrompt) {
   const std::string text(220, 'b'), folder = testing::TempDir();
   std::ofstream(folder + "/text") << text;

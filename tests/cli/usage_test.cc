@@ -28,6 +28,9 @@ TEST(Usage, NamesTheNearestVerbOptionOrValue) {
       {{"run", "m.gguf", "--weights", "streem"}, "stream"},
       {{"run", "m.gguf", "--speculate", "lokup"}, "lookup"},
       {{"run", "m.gguf", "--kv", "q8_1"}, "q8_0"},
+      {{"run", "m.gguf", "--kv", "kiwi:bits=2"}, "kivi"},
+      {{"run", "m.gguf", "--kv", "kivi:bit=2"}, "bits"},
+      {{"embed", "m.gguf", "--kv", "kivi", "-p", "x"}, "q8_0"},
       {{"run", "m.gguf", "--kv-keep", "h20"}, "h2o"},
       {{"run", "m.gguf", "--kv-keep", "h2o:bugdet=0.2"}, "budget"},
   };

@@ -1,0 +1,60 @@
+// The cache where a codec takes rows over: a layer of a prompt at once, then with every token.
+#include <algorithm>
+#include <cassert>
+
+#include "kv/cache.h"
+
+namespace snug {
+
+CodedRows KvCache::coded(uint32_t sequence, uint32_t layer) const {
+  return layout_.Codes(layer) ? coded_.rows(sequence, coded_row_[layer]) : CodedRows();
+}
+
+void KvCache::EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added,
+                         uint32_t tile, uint32_t head) {
+  const uint8_t* exact = table(sequence, layer)[tile];
+  coded_.Encode(sequence, coded_row_[layer], added, tile, head, layout_.key_type,
+                exact + head * key_tile_,
+                exact + layout_.kv_heads * key_tile_ + head * value_tile_);
+}
+
+void KvCache::FreeCoded(uint32_t sequence, uint32_t layer) {
+  const CodedRows rows = coded(sequence, layer);
+  uint8_t** pages = table(sequence, layer);
+  for (uint32_t t = std::min(rows.keys, rows.values) / kTileTokens; t-- > 0;) {
+    if (pages[t] == nullptr) return;
+    Drop(pages[t]);
+    pages[t] = nullptr;
+  }
+}
+
+void KvCache::EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
+  const CodedPages::Added added = coded_.Grow(sequence, coded_row_[layer], rows(sequence, layer));
+  if (!added.any()) return;
+  const uint32_t first = added.first_tile(), heads = layout_.kv_heads;
+  pool.For(size_t{added.end_tile() - first} * heads, [&](size_t task, int) {
+    const auto t = static_cast<uint32_t>(task);
+    EncodeTile(sequence, layer, added, first + t / heads, t % heads);
+  });
+  FreeCoded(sequence, layer);
+}
+
+void KvCache::EncodeRows(uint32_t sequence, ThreadPool& pool) {
+  bool any = false;
+  for (size_t i = 0; i < coding_.size(); ++i) {
+    added_[i] = coded_.Grow(sequence, static_cast<uint32_t>(i), rows(sequence, coding_[i]));
+    any = any || added_[i].any();
+  }
+  if (!any) return;
+  const uint32_t heads = layout_.kv_heads;
+  pool.For(coding_.size() * heads, [&](size_t task, int) {
+    const CodedPages::Added& added = added_[task / heads];
+    if (!added.any()) return;
+    for (uint32_t t = added.first_tile(); t < added.end_tile(); ++t) {
+      EncodeTile(sequence, coding_[task / heads], added, t, static_cast<uint32_t>(task % heads));
+    }
+  });
+  for (const uint32_t layer : coding_) FreeCoded(sequence, layer);
+}
+
+}  // namespace snug

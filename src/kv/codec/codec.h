@@ -1,0 +1,59 @@
+// codec: how rows that have grown old are coded. A codec is a file beside this one and a line of
+// its registry (codec.cc); the cache, the attention kernel and the engine know none by name. New
+// rows are stored as the cache types say; a codec takes them over in groups, the oldest first, and
+// leaves the newest exact. (Types that encode each row by itself, q8_0 and the like, are KvType's.)
+//
+// A prompt is read exactly, layer by layer: a layer's attention sees all of its rows as they were
+// stored, then the codec takes over and their pages go back to the pool. From then on every step
+// adds one token, which takes part exact.
+//
+// Layers with a sliding window stay outside: their size is bounded as it is.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/spec.h"
+#include "base/status.h"
+#include "kernel/tile_codec.h"
+
+namespace snug {
+
+class KvCodec {
+ public:
+  virtual ~KvCodec() = default;
+  // Of a sequence of `tokens` tokens the first so many have coded keys (values); at most `tokens`,
+  // and never less for more tokens. Multiples of the groups of its tiles.
+  virtual uint32_t CodedKeys(uint32_t tokens) const = 0;
+  virtual uint32_t CodedValues(uint32_t tokens) const = 0;
+  // Tokens at most that are not coded, keys and values, the one that a step adds included.
+  virtual uint32_t MostExact() const = 0;
+  // Its tiles for heads of a size. kUsage where it has none.
+  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim) const = 0;
+
+  const std::string& spec() const { return spec_; }  // as it was asked for
+
+ private:
+  friend Result<std::shared_ptr<const KvCodec>> ParseCodec(std::string_view spec);
+  std::string spec_;
+};
+
+// A codec as the registry holds it.
+struct CodecEntry {
+  std::string_view name, source;  // source: the paper
+  std::string_view summary;
+  std::span<const SpecParameter> parameters;
+  Result<std::shared_ptr<KvCodec>> (*make)(std::span<const double> values);
+};
+std::span<const CodecEntry* const> Codecs();
+
+// Whether a spec string names a codec, whatever its parameters.
+bool NamesCodec(std::string_view spec);
+// The codec that a spec string (base/spec.h) names. Errors: ParseSpec's, and kUsage for parameters
+// that do not go together.
+Result<std::shared_ptr<const KvCodec>> ParseCodec(std::string_view spec);
+
+}  // namespace snug

@@ -1,0 +1,10 @@
+// The codecs that codec.cc lists, one line each.
+#pragma once
+
+#include "kv/codec/codec.h"
+
+namespace snug {
+
+extern const CodecEntry kCodecKivi;
+
+}  // namespace snug

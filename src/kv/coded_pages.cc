@@ -1,0 +1,107 @@
+#include "kv/coded_pages.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace snug {
+namespace {
+
+constexpr uint32_t kTile = kTileTokens;
+
+uint32_t Tiles(uint32_t tokens) { return (tokens + kTile - 1) / kTile; }
+
+}  // namespace
+
+uint64_t CodedLayout::page_bytes() const {
+  if (codec == nullptr) return 0;
+  const auto tiles = codec->Tiles(head_dim);
+  assert(tiles.ok());  // the plan has asked
+  return heads * ((*tiles)->key_tile_bytes() + (*tiles)->value_tile_bytes());
+}
+
+uint32_t CodedLayout::PagesOf(uint32_t tokens) const {
+  if (codec == nullptr) return 0;
+  return Tiles(std::max(codec->CodedKeys(tokens), codec->CodedValues(tokens)));
+}
+
+uint64_t CodedLayout::pages() const { return uint64_t{sequences} * layers * PagesOf(context); }
+
+Result<CodedPages> CodedPages::Create(const CodedLayout& layout, Ledger& ledger) {
+  CodedPages p;
+  p.layout_ = layout;
+  if (layout.codec == nullptr) return p;
+  SNUG_ASSIGN(p.tiles_, layout.codec->Tiles(layout.head_dim));
+  p.page_bytes_ = layout.page_bytes();
+  p.pages_ = layout.pages();
+  SNUG_ASSIGN(p.pool_, Buffer::Allocate(ledger, Owner::kKv, p.pages_ * p.page_bytes_,
+                                        Pages::kNormal, "pages of coded keys and values"));
+  p.free_.resize(p.pages_);
+  for (size_t i = 0; i < p.pages_; ++i) p.free_[i] = static_cast<uint32_t>(p.pages_ - 1 - i);
+  p.lists_.resize(size_t{layout.sequences} * layout.layers);
+  for (Layer& l : p.lists_) l.pages.assign(layout.PagesOf(layout.context), nullptr);
+  return p;
+}
+
+uint32_t CodedPages::Added::first_tile() const {
+  const uint32_t key = key_from < key_to ? key_from : UINT32_MAX;
+  return std::min(key, value_from < value_to ? value_from : UINT32_MAX) / kTile;
+}
+
+uint32_t CodedPages::Added::end_tile() const {
+  return Tiles(std::max(key_from < key_to ? key_to : 0, value_from < value_to ? value_to : 0));
+}
+
+CodedPages::Added CodedPages::Grow(uint32_t sequence, uint32_t layer, uint32_t tokens) {
+  Layer& l = At(sequence, layer);
+  const Added added{l.keys, layout_.codec->CodedKeys(tokens), l.values,
+                    layout_.codec->CodedValues(tokens)};
+  assert(added.key_to >= l.keys && added.value_to >= l.values);
+  for (uint32_t t = added.first_tile(); t < added.end_tile(); ++t) {
+    if (l.pages[t] != nullptr) continue;
+    assert(!free_.empty());
+    l.pages[t] = pool_.data() + free_.back() * page_bytes_;
+    free_.pop_back();
+  }
+  l.keys = added.key_to;
+  l.values = added.value_to;
+  return added;
+}
+
+void CodedPages::Encode(uint32_t sequence, uint32_t layer, const Added& added, uint32_t tile,
+                        uint32_t head, KvType type, const uint8_t* keys, const uint8_t* values) {
+  uint8_t* page = At(sequence, layer).pages[tile];
+  const auto slots = [&](uint32_t from, uint32_t to, const auto& encode) {
+    from = std::max(from, tile * kTile);
+    to = std::min(to, (tile + 1) * kTile);
+    if (from < to) encode(from - tile * kTile, to - from);
+  };
+  slots(added.key_from, added.key_to, [&](size_t slot, size_t n) {
+    tiles_->EncodeKeys(type, keys, slot, n, page + head * tiles_->key_tile_bytes());
+  });
+  slots(added.value_from, added.value_to, [&](size_t slot, size_t n) {
+    tiles_->EncodeValues(
+        type, values, slot, n,
+        page + layout_.heads * tiles_->key_tile_bytes() + head * tiles_->value_tile_bytes());
+  });
+}
+
+CodedRows CodedPages::rows(uint32_t sequence, uint32_t layer) const {
+  if (layout_.codec == nullptr) return {};
+  const Layer& l = const_cast<CodedPages*>(this)->At(sequence, layer);
+  if (l.keys == 0 && l.values == 0) return {};
+  return {tiles_.get(), l.keys, l.values, l.pages.data()};
+}
+
+void CodedPages::Clear(uint32_t sequence) {
+  for (uint32_t i = 0; layout_.codec != nullptr && i < layout_.layers; ++i) {
+    Layer& l = At(sequence, i);
+    for (size_t t = l.pages.size(); t-- > 0;) {
+      if (l.pages[t] == nullptr) continue;
+      free_.push_back(static_cast<uint32_t>((l.pages[t] - pool_.data()) / page_bytes_));
+      l.pages[t] = nullptr;
+    }
+    l.keys = l.values = 0;
+  }
+}
+
+}  // namespace snug

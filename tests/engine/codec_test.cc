@@ -1,0 +1,305 @@
+// Codecs of old rows, in whole models: exact prompts, what is coded after any number of tokens, the
+// same bytes whatever the chunks and threads, plan and ledger equal, and refusals by name.
+#include "kv/codec/codec.h"
+
+#include <cmath>
+
+#include "engine_testing.h"
+#include "tiny_model.h"
+
+namespace snug {
+namespace {
+
+using testing::OpenOrFail;
+using testing::SameBits;
+using testing::SomeTokens;
+using testing::TinyOptions;
+
+using Rows = std::vector<std::vector<float>>;
+
+EngineOptions Options(const std::string& arch, const std::string& spec) {
+  EngineOptions o = TinyOptions(arch);
+  o.logit_rows = 1;
+  if (spec.empty()) return o;
+  auto codec = ParseCodec(spec);
+  EXPECT_TRUE(codec.ok()) << spec;
+  if (codec.ok()) o.codec = *codec;
+  return o;
+}
+
+// The prompt's logits, then those of each further token; `after` sees the engine after each.
+template <class F>
+Rows PromptAndTokens(Engine& engine, uint32_t sequence, std::span<const Token> tokens,
+                     size_t prompt, const F& after) {
+  Rows rows;
+  const auto take = [&] {
+    const auto row = engine.logits(0);
+    rows.emplace_back(row.begin(), row.end());
+    after();
+  };
+  const Status status = engine.Prefill(sequence, tokens.first(prompt), nullptr);
+  EXPECT_TRUE(status.ok());
+  if (!status.ok()) return rows;
+  take();
+  for (size_t i = prompt; i < tokens.size(); ++i) {
+    const StepItem item{sequence, tokens.subspan(i, 1), StepItem::Logits::kLast};
+    EXPECT_TRUE(engine.Step({&item, 1}).ok());
+    take();
+  }
+  return rows;
+}
+Rows PromptAndTokens(Engine& engine, uint32_t sequence, std::span<const Token> tokens,
+                     size_t prompt) {
+  return PromptAndTokens(engine, sequence, tokens, prompt, [] {});
+}
+
+constexpr const char* kSpecs[] = {"kivi:group=16,residual=32", "kivi:bits=4,group=16,residual=48",
+                                  "kivi:key-bits=4,value-bits=2,group=16,residual=128"};
+constexpr const char* kArchs[] = {"llama", "qwen2", "gemma3"};
+
+TEST(EngineCodec, WhereNothingIsCodedNotABitChanges) {
+  for (const char* arch : kArchs) {
+    SNUG_NEED(Options(arch, "").model_path);
+    auto dense = OpenOrFail(Options(arch, ""));
+    const auto tokens = SomeTokens(127, dense->config().vocab);
+    auto engine = OpenOrFail(Options(arch, "kivi:group=16,residual=128"));
+    EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 100), PromptAndTokens(*dense, 0, tokens, 100));
+    EXPECT_EQ(engine->cache().coded(0, engine->config().layers - 1).codec, nullptr);
+  }
+}
+
+TEST(EngineCodec, PromptsAreExactAndWhatFollowsIsNot) {
+  for (const char* arch : kArchs) {
+    SNUG_NEED(Options(arch, "").model_path);
+    auto dense = OpenOrFail(Options(arch, ""));
+    const auto tokens = SomeTokens(200, dense->config().vocab);
+    const auto reference = PromptAndTokens(*dense, 0, tokens, 190);
+    for (const char* spec : kSpecs) {
+      auto engine = OpenOrFail(Options(arch, spec));
+      const auto rows = PromptAndTokens(*engine, 0, tokens, 190);
+      EXPECT_EQ(rows.front(), reference.front()) << arch << " " << spec;
+      EXPECT_NE(rows.back(), reference.back()) << arch << " " << spec;
+    }
+  }
+}
+
+TEST(EngineCodec, CountsAreThoseOfTheRule) {
+  const EngineOptions o = Options("qwen2", "kivi:group=16,residual=32");
+  SNUG_NEED(o.model_path);
+  auto engine = OpenOrFail(o);
+  const auto tokens = SomeTokens(140, engine->config().vocab);
+  for (const size_t prompt : {1u, 31u, 32u, 33u, 64u, 100u}) {
+    engine->Clear(0);
+    PromptAndTokens(*engine, 0, std::span(tokens).first(prompt + 40), prompt, [&] {
+      const uint32_t n = engine->length(0);
+      for (uint32_t l = 0; l < engine->config().layers; ++l) {
+        const CodedRows rows = engine->cache().coded(0, l);
+        ASSERT_EQ(rows.keys, n / 32 * 32) << n;
+        ASSERT_EQ(rows.values, n > 32 ? n - 32 : 0) << n;
+      }
+    });
+  }
+}
+
+// The kernel over the cache of a real run against double precision over decoded rows, after every
+// step.
+TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
+  for (const char* arch : kArchs) {
+    const EngineOptions o = Options(arch, "kivi:group=16,residual=32");
+    SNUG_NEED(o.model_path);
+    auto engine = OpenOrFail(o);
+    const ModelConfig& c = engine->config();
+    const auto tokens = SomeTokens(180, c.vocab);
+    std::vector<float> q(size_t{c.heads} * c.head_dim), out(q.size()), expected(q.size());
+    for (size_t i = 0; i < q.size(); ++i) q[i] = std::sin(static_cast<float>(7 * i + 1));
+    std::vector<uint8_t> scratch(AttentionScratchBytes(c.head_dim, c.heads / c.kv_heads) + 64);
+    uint8_t* room = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
+    std::vector<float> partial(PartialFloats(1, c.heads, c.head_dim, 256));
+    uint64_t coded = 0, seen = 0;
+    PromptAndTokens(*engine, 0, tokens, 120, [&] {
+      for (uint32_t l = 0; l < c.layers; ++l) {
+        if (!engine->cache().layout().Codes(l)) continue;
+        AttentionArgs a;
+        a.heads = c.heads;
+        a.kv_heads = c.kv_heads;
+        a.head_dim = c.head_dim;
+        a.scale = c.attention_scale;
+        a.softcap = c.attention_softcap;
+        a.q = q.data();
+        a.q_stride = a.out_stride = q.size();
+        a.tokens = 1;
+        a.first_pos = engine->length(0) - 1;
+        a.tiles = engine->cache().tiles(0, l);
+        a.coded = engine->cache().coded(0, l);
+        coded += a.coded.values;
+        seen += a.first_pos + 1;
+        a.out = expected.data();
+        AttentionReference(a);
+        a.out = out.data();
+        const AttentionPlan plan = PlanAttention(a, 1);
+        for (uint32_t t = 0; t < plan.tasks; ++t) AttendTask(a, plan, t, room, partial.data());
+        for (uint32_t h = 0; h < c.heads; ++h) CombinePartials(a, plan, partial.data(), 0, h);
+        for (size_t i = 0; i < out.size(); ++i) {
+          ASSERT_NEAR(out[i], expected[i], 1e-5 + 1e-4 * std::abs(expected[i])) << arch << " " << l;
+        }
+      }
+    });
+    EXPECT_GT(2 * coded, seen) << arch;
+  }
+}
+
+TEST(EngineCodec, ChunksThreadsBatchesAndPlaceDoNotChangeABit) {
+  for (const char* arch : kArchs) {
+    SNUG_NEED(Options(arch, "").model_path);
+    for (const char* spec : kSpecs) {
+      Rows reference, second;
+      std::vector<Token> tokens;
+      uint64_t held = 0;
+      for (const uint32_t chunk : {64u, 1u, 7u, 200u}) {
+        EngineOptions o = Options(arch, spec);
+        o.chunk = chunk;
+        o.threads = chunk == 7 ? 3 : 1;
+        if (chunk == 200) o.place = PlaceChoice::kStream;
+        auto engine = OpenOrFail(o);
+        if (tokens.empty()) tokens = SomeTokens(250, engine->config().vocab);
+        const auto rows = PromptAndTokens(*engine, 0, std::span(tokens).first(200), 170);
+        // A second prompt after what is coded.
+        const auto more = PromptAndTokens(*engine, 0, std::span(tokens).subspan(200), 40);
+        if (reference.empty()) {
+          reference = rows;
+          second = more;
+          held = engine->kv_bytes_held();
+        }
+        EXPECT_EQ(rows, reference) << arch << " " << spec << " " << chunk;
+        EXPECT_EQ(more, second) << arch << " " << spec << " " << chunk;
+        // Layers with a window hold more with longer chunks.
+        if (arch != std::string("gemma3")) EXPECT_EQ(engine->kv_bytes_held(), held) << spec;
+      }
+      EngineOptions o = Options(arch, spec);
+      o.sequences = o.logit_rows = 2;
+      auto engine = OpenOrFail(o);
+      const std::span<const Token> all(tokens);
+      ASSERT_TRUE(engine->Prefill(1, all.first(90), nullptr).ok());
+      ASSERT_TRUE(engine->Prefill(0, all.first(170), nullptr).ok());
+      for (size_t i = 170; i < 200; ++i) {
+        const StepItem items[] = {{1, all.subspan(i - 80, 1), StepItem::Logits::kLast},
+                                  {0, all.subspan(i, 1), StepItem::Logits::kLast}};
+        ASSERT_TRUE(engine->Step(items).ok());
+        ASSERT_TRUE(SameBits(engine->logits(1), reference[i - 169])) << arch << " " << spec;
+      }
+    }
+  }
+}
+
+TEST(EngineCodec, LedgerHoldsWhatThePlanSays) {
+  for (const char* arch : kArchs) {
+    for (const char* spec : kSpecs) {
+      for (const PlaceChoice place : {PlaceChoice::kResident, PlaceChoice::kStream}) {
+        EngineOptions o = Options(arch, spec);
+        SNUG_NEED(o.model_path);
+        o.place = place;
+        o.sequences = 2;
+        auto engine = OpenOrFail(o);
+        const LedgerSnapshot held = engine->ledger().snapshot();
+        for (size_t i = 0; i < kOwners; ++i) {
+          EXPECT_EQ(held.now[i], engine->plan().at_context[i])
+              << arch << " " << spec << " " << OwnerName(static_cast<Owner>(i));
+        }
+        EXPECT_EQ(held.total_peak, engine->plan().peak_total);
+      }
+    }
+  }
+}
+
+// The pools have room for what is coded, the exact rows of all sequences and one layer's prompt:
+// full contexts fit, one sequence after the other, and a sequence's pages serve again once it is
+// cleared.
+TEST(EngineCodec, FullContextsFitThePoolsExactly) {
+  for (const char* spec : kSpecs) {
+    EngineOptions o = Options("qwen2", spec);
+    SNUG_NEED(o.model_path);
+    o.sequences = 2;
+    auto engine = OpenOrFail(o);
+    const auto tokens = SomeTokens(256, engine->config().vocab);
+    Rows first;
+    for (const uint32_t sequence : {0u, 1u, 0u}) {
+      engine->Clear(sequence);
+      const auto rows = PromptAndTokens(*engine, sequence, tokens, 240);
+      if (first.empty()) first = rows;
+      EXPECT_EQ(rows, first) << spec;
+    }
+    // What is held: the coded tiles, and those that have an exact row.
+    const KvLayout& l = engine->cache().layout();
+    const uint32_t exact = l.codec->MostExact() - 1;
+    const uint64_t tiles = (256 - std::min(l.codec->CodedKeys(256), 256 - exact) + 63) / 64;
+    EXPECT_EQ(
+        engine->kv_bytes_held(),
+        2 * l.layers * (tiles * l.page_bytes() + l.coded().PagesOf(256) * l.coded().page_bytes()));
+    EXPECT_LE(engine->kv_bytes_held(), engine->plan().kv_bytes);
+    engine->Clear(0);
+    engine->Clear(1);
+    EXPECT_EQ(engine->kv_bytes_held(), 0u);
+  }
+}
+
+TEST(EngineCodec, ACancelledPromptEmptiesTheSequence) {
+  auto o = Options("qwen2", kSpecs[0]);
+  SNUG_NEED(o.model_path);
+  auto engine = OpenOrFail(o);
+  const auto tokens = SomeTokens(200, engine->config().vocab);
+  const auto reference = PromptAndTokens(*engine, 0, tokens, 180);
+  for (const uint32_t at : {1u, 90u, 179u}) {
+    engine->Clear(0);
+    const Status s = engine->Prefill(0, std::span(tokens).first(180),
+                                     [&](uint32_t done, uint32_t) { return done < at; });
+    ASSERT_FALSE(s.ok());
+    EXPECT_EQ(s.error().code, Code::kCancelled);
+    EXPECT_EQ(engine->kv_bytes_held(), 0u);
+    EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
+  }
+  EXPECT_EQ(engine->ReusePrefix(0, tokens), 0u);
+  EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 180), reference);
+}
+
+TEST(EngineCodec, RefusedByName) {
+  const auto error = [](const EngineOptions& o, const std::string& why) {
+    auto plan = PlanFile(o);
+    ASSERT_FALSE(plan.ok()) << why;
+    EXPECT_EQ(plan.error().code, Code::kUsage);
+    EXPECT_NE(plan.error().message.find(why), std::string::npos) << plan.error().message;
+  };
+  for (const char* arch : {"mamba", "qwen3next"}) {
+    EngineOptions o = Options(arch, "kivi:group=16");
+    SNUG_NEED(o.model_path);
+    error(o, "keep a state instead of rows");
+  }
+  EngineOptions o = Options("llama", "kivi:group=16");
+  SNUG_NEED(o.model_path);
+  o.lookup = true;
+  error(o, "rolled back");
+  o.lookup = false;
+  o.keep = *ParseKeep("h2o");
+  error(o, "leave holes in the groups of --kv kivi:group=16");
+  error(Options("llama", "kivi:group=64,residual=64"), "do not divide heads of");
+}
+
+TEST(EngineCodec, WrongParametersAreNamed) {
+  const auto error = [](const std::string& spec, const std::string& why) {
+    auto codec = ParseCodec(spec);
+    ASSERT_FALSE(codec.ok()) << spec;
+    EXPECT_EQ(codec.error().code, Code::kUsage);
+    EXPECT_NE(codec.error().message.find(why), std::string::npos) << codec.error().message;
+  };
+  error("kivi:bits=3", "bits=3 is neither 2 nor 4");
+  error("kivi:bits=8", "bits=8 is outside 2 .. 4");
+  error("kivi:key-bits=1", "key-bits=1 is neither");
+  error("kivi:group=48", "group=48 does not divide the 64");
+  error("kivi:residual=100", "residual=100 is no multiple of group=32");
+  error("kivi:window=4", "no parameter 'window'");
+  EXPECT_TRUE(ParseCodec("kivi").ok());
+  EXPECT_TRUE(NamesCodec("kivi:bits=9"));
+  EXPECT_FALSE(NamesCodec("q8_0"));
+}
+
+}  // namespace
+}  // namespace snug
