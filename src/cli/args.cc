@@ -132,6 +132,10 @@ void EngineArgs::AddKeep(Verb verb) {
            "which rows of the cache stay, as h2o:budget=0.2 (`snug methods` lists them; not "
            "given: all)")
       .Environment("SNUG_KV_KEEP");
+  verb.Add("--kv-read", read,
+           "which rows of the cache a new token reads, as quest:tokens=1/16 (`snug methods` lists "
+           "them; not given: all)")
+      .Environment("SNUG_KV_READ");
 }
 
 void EngineArgs::ShowConfig() const {
@@ -170,6 +174,9 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   }
   if (!keep.empty()) {
     SNUG_ASSIGN(o.keep, ParseKeep(keep));
+  }
+  if (!read.empty()) {
+    SNUG_ASSIGN(o.read, ParseRead(read));
   }
   std::string k = kv, v = kv;
   if (const size_t comma = kv.find(','); kv.rfind("k=", 0) == 0 && comma != std::string::npos) {

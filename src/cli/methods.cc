@@ -3,24 +3,50 @@
 
 #include "cli/args.h"
 #include "kv/keep/keep.h"
+#include "kv/read/read.h"
 
 namespace snug::cli {
 namespace {
 
-Json MethodJson(const KeepEntry& e) {
-  Json parameters = Json::array();
-  for (const SpecParameter& p : e.parameters)
-    parameters.push_back({{"name", p.name}, {"default", p.standard}, {"help", p.help}});
-  return {{"seam", "kv.keep"},    {"name", e.name},         {"source", e.source},
-          {"summary", e.summary}, {"observes", e.observes}, {"parameters", parameters}};
+// A method of any seam.
+struct Method {
+  std::string_view name, source, summary;
+  std::string_view trait, says;  // what else its seam has to say of it
+  std::span<const SpecParameter> parameters;
+};
+struct Seam {
+  std::string_view name, option, decides;
+  std::vector<Method> methods;
+};
+
+std::vector<Seam> Seams() {
+  Seam keep{"kv.keep", "--kv-keep", "which rows of the cache stay", {}};
+  for (const KeepEntry* e : KeepMethods())
+    keep.methods.push_back(
+        {e->name, e->source, e->summary, "observes", e->observes, e->parameters});
+  Seam read{"kv.read", "--kv-read", "which rows of the cache a new token reads", {}};
+  for (const ReadEntry* e : ReadMethods())
+    read.methods.push_back({e->name, e->source, e->summary, "index", e->index, e->parameters});
+  return {keep, read};
 }
 
-void Print() {
-  fmt::print("kv.keep (--kv-keep NAME:PARAMETER=VALUE,...): which rows of the cache stay\n");
-  for (const KeepEntry* e : KeepMethods()) {
-    fmt::print("\n  {}: {}\n    {}; observes {}\n", e->name, e->summary, e->source, e->observes);
-    for (const SpecParameter& p : e->parameters)
-      fmt::print("    {:<16}{}\n", fmt::format("{}={}", p.name, p.standard), p.help);
+Json MethodJson(const Seam& seam, const Method& m) {
+  Json parameters = Json::array();
+  for (const SpecParameter& p : m.parameters)
+    parameters.push_back({{"name", p.name}, {"default", p.standard}, {"help", p.help}});
+  return {{"seam", seam.name},    {"name", m.name},  {"source", m.source},
+          {"summary", m.summary}, {m.trait, m.says}, {"parameters", parameters}};
+}
+
+void Print(const std::vector<Seam>& seams) {
+  for (const Seam& seam : seams) {
+    fmt::print("{}{} ({} NAME:PARAMETER=VALUE,...): {}\n", &seam == seams.data() ? "" : "\n",
+               seam.name, seam.option, seam.decides);
+    for (const Method& m : seam.methods) {
+      fmt::print("\n  {}: {}\n    {}; {}: {}\n", m.name, m.summary, m.source, m.trait, m.says);
+      for (const SpecParameter& p : m.parameters)
+        fmt::print("    {:<16}{}\n", fmt::format("{}={}", p.name, p.standard), p.help);
+    }
   }
 }
 
@@ -31,12 +57,15 @@ void AddMethods(CLI::App& app, int* exit_code) {
   Verb methods(app, "methods", "list the methods that options name, by seam");
   methods.Flag("--json", *json, "one JSON object on stdout");
   methods.Callback([json, exit_code] {
+    const std::vector<Seam> seams = Seams();
     Json list = Json::array();
-    for (const KeepEntry* e : KeepMethods()) list.push_back(MethodJson(*e));
+    for (const Seam& seam : seams) {
+      for (const Method& m : seam.methods) list.push_back(MethodJson(seam, m));
+    }
     if (*json) {
       fmt::print("{}\n", DumpJson({{"methods", list}}));
     } else {
-      Print();
+      Print(seams);
     }
     *exit_code = 0;
   });

@@ -104,6 +104,7 @@ Status Engine::Load() {
   }
   blocks_->UseExperts(experts_.get(), layout_.experts);
   history_.resize(options_.sequences);
+  prompt_length_.assign(options_.sequences, 0);
   for (auto& h : history_) h.reserve(options_.context);
   replay_.reserve(options_.context);
   spans_.reserve(options_.sequences);
@@ -126,10 +127,13 @@ std::span<const Token> Engine::tokens(uint32_t sequence) const { return history_
 void Engine::Clear(uint32_t sequence) {
   cache_->Clear(sequence);
   history_[sequence].clear();
+  prompt_length_[sequence] = 0;
 }
 
 void Engine::Truncate(uint32_t sequence, uint32_t length) {
-  history_[sequence].resize(cache_->Truncate(sequence, length));
+  length = cache_->Truncate(sequence, length);
+  history_[sequence].resize(length);
+  prompt_length_[sequence] = std::min(prompt_length_[sequence], length);
 }
 
 Status Engine::Rollback(uint32_t sequence, uint32_t length) {
@@ -142,7 +146,10 @@ Status Engine::Rollback(uint32_t sequence, uint32_t length) {
     const uint32_t at = cache_->length(sequence);
     const StepItem item{sequence, all.subspan(at, std::min(plan_.chunk, length - at)),
                         StepItem::Logits::kNone};
-    SNUG_TRY(Step({&item, 1}));
+    prompt_ = true;
+    const Status status = Step({&item, 1});
+    prompt_ = false;
+    SNUG_TRY(status);
   }
   return {};
 }
@@ -151,7 +158,8 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   uint32_t best = 0, source = sequence;
   for (uint32_t s = 0; s < history_.size(); ++s) {
     // At least one token must run, to give logits.
-    const size_t limit = std::min(history_[s].size(), tokens.size() - 1);
+    const size_t held = options_.read == nullptr ? history_[s].size() : prompt_length_[s];
+    const size_t limit = std::min(held, tokens.size() - 1);
     const auto end =
         std::mismatch(tokens.begin(), tokens.begin() + limit, history_[s].begin()).first;
     const uint32_t n = cache_->Held(s, static_cast<uint32_t>(end - tokens.begin()));
@@ -167,6 +175,7 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   Clear(sequence);
   cache_->Share(source, sequence, best);
   history_[sequence].assign(tokens.begin(), tokens.begin() + best);
+  prompt_length_[sequence] = best;
   return best;
 }
 
@@ -282,7 +291,7 @@ Status Engine::Step(std::span<const StepItem> items) {
   uint32_t row = 0;
   for (const StepItem& item : items) {
     const auto n = static_cast<uint32_t>(item.tokens.size());
-    spans_.push_back({item.sequence, row, n, cache_->length(item.sequence)});
+    spans_.push_back({item.sequence, row, n, cache_->length(item.sequence), prompt_});
     cache_->Extend(item.sequence, n);
     for (uint32_t i = 0; i < n; ++i) {
       if (item.logits == StepItem::Logits::kAll ||
@@ -300,6 +309,10 @@ Status Engine::Step(std::span<const StepItem> items) {
   SNUG_TRY(RunLayers());
   if (!logit_rows_.empty()) SNUG_TRY(RunHead(logit_rows_));
   for (const StepItem& item : items) {
+    uint32_t& prompt_length = prompt_length_[item.sequence];
+    if (prompt_ && prompt_length == cache_->length(item.sequence)) {
+      prompt_length += static_cast<uint32_t>(item.tokens.size());
+    }
     cache_->Commit(item.sequence, static_cast<uint32_t>(item.tokens.size()));
     history_[item.sequence].insert(history_[item.sequence].end(), item.tokens.begin(),
                                    item.tokens.end());
@@ -324,7 +337,9 @@ Status Engine::Prefill(uint32_t sequence, std::span<const Token> tokens,
     next_head_ = last || total - done - n <= plan_.chunk;
     const StepItem item{sequence, tokens.subspan(done, n),
                         last ? StepItem::Logits::kLast : StepItem::Logits::kNone};
+    prompt_ = true;
     const Status status = Step({&item, 1});
+    prompt_ = false;
     next_head_ = true;
     SNUG_TRY(status);
     done += n;

@@ -73,11 +73,12 @@ class Engine {
   // Drops tokens past `length`. Where the cache no longer holds what a continuation from there
   // needs (a window has moved on, a state is kept only before), it goes back to what it holds and
   // runs the tokens from there again. Errors are those of Step; the sequence then ends earlier.
-  // Where the cache drops rows, only to 0.
+  // Where the cache drops rows, only to 0. Tokens that run again are read as a prompt.
   Status Rollback(uint32_t sequence, uint32_t length);
   // Starts `sequence` (cleared first) with the longest prefix of `tokens` that some sequence's
   // cache holds and can go on from, itself included; whole pages and states are shared, not
-  // copied. Returns the tokens reused, fewer than tokens.size().
+  // copied. Returns the tokens reused, fewer than tokens.size(). Where decoded tokens choose what
+  // they read (options().read), only what was read as a prompt serves.
   uint32_t ReusePrefix(uint32_t sequence, std::span<const Token> tokens);
   std::span<const Token> tokens(uint32_t sequence) const;
 
@@ -147,6 +148,8 @@ class Engine {
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row
   std::vector<std::vector<Token>> history_;  // [sequences], capacity: the context
+  std::vector<uint32_t> prompt_length_;      // [sequences] tokens before the first decoded one
+  bool prompt_ = false;                      // whether a step reads a prompt
   std::vector<Token> replay_;                // what Rollback runs again; capacity: the context
   std::vector<RowSpan> spans_;
   std::vector<uint32_t> logit_rows_;  // rows of this step that want logits

@@ -57,14 +57,23 @@ void Total(MemoryPlan& plan) {
 
 // Cache bytes that attention reads for a token after `depth` others.
 uint64_t KvRead(const KvLayout& kv, uint32_t depth) {
-  uint64_t tiles = 0;
+  uint64_t tiles = 0, chosen = 0;
   for (uint32_t l = 0; l < kv.window.size(); ++l) {
     if (!kv.Attends(l)) continue;
+    const uint64_t all = (depth + kTileTokens - 1) / kTileTokens;
+    if (kv.Reads(l) && depth > 0) {
+      const ReadBudget& b = kv.read->budget();
+      const uint64_t rows = std::min(depth, b.Units(depth) * b.unit);
+      if (rows < depth) {
+        chosen += rows * kv.tile_bytes() / kTileTokens + all * kv.kv_heads * kv.index_bytes();
+        continue;
+      }
+    }
     const uint64_t seen = kv.window[l] == 0 ? depth : std::min(kv.window[l], depth);
     const uint64_t held = kv.Drops(l) ? std::min<uint64_t>(seen, kv.kept().MostRows()) : seen;
     tiles += (held + kTileTokens - 1) / kTileTokens;
   }
-  return tiles * kv.tile_bytes();
+  return tiles * kv.tile_bytes() + chosen;
 }
 
 // The plan of everything but the weights.
@@ -93,7 +102,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.hidden_bytes = Buffer::Reserved(HiddenBytes(c, x.options), Pages::kNormal);
   plan.activation_bytes =
       Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal) + plan.hidden_bytes;
-  plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
+  plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal) +
+                       Buffer::Reserved(blocks.reader.bytes(), Pages::kNormal);
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
   if (x.options.observe == Observation::kCalibrate)
     plan.scratch_bytes += Calibration::Bytes(x.layout);
@@ -381,6 +391,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.sequences = o.sequences;
   kv.chunk = chunk;
   kv.keep = o.keep;
+  kv.read = o.read;
   return kv;
 }
 
@@ -388,7 +399,13 @@ BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint
                               uint32_t logit_rows, int threads) {
   const Observations observes = o.keep != nullptr ? o.keep->observes() : Observations{};
   const uint32_t log_sums = (observes.any() ? 1 : 0) + (observes.noise.on ? 1 : 0);
-  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums};
+  RowReaderLayout reader;
+  if (o.read != nullptr) {
+    const KvLayout kv = MakeKvLayout(c, o, chunk);
+    reader = {o.read,     kv.key_type, kv.value_type, c.heads,
+              c.kv_heads, c.head_dim,  o.context,     threads};
+  }
+  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums, reader};
 }
 
 uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {
@@ -421,6 +438,39 @@ Status CheckKeep(const ModelConfig& c, const EngineOptions& o) {
   return {};
 }
 
+// Refuses what cannot be with a method that chooses what is read.
+Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
+  if (o.read == nullptr) return {};
+  const auto refuse = [&](const std::string& why, const std::string& next) {
+    return MakeError(Code::kUsage, fmt::format("--kv-read {}: {}", o.read->spec(), why), next,
+                     {{"option", "--kv-read"}, {"value", o.read->spec()}});
+  };
+  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
+  if (c.recurrent_layers() > 0) {
+    return refuse(
+        fmt::format("{} of {}'s layers keep a state; going back to it reads tokens again, "
+                    "which then see all rows",
+                    c.recurrent_layers(), c.name),
+        "leave it out");
+  }
+  if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
+    return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
+                  "leave it out");
+  }
+  if (o.keep == nullptr) return {};
+  if (o.keep->observes().decode) {
+    return refuse(
+        fmt::format("--kv-keep {} observes the attention that rows get, and rows that are "
+                    "not read are not observed",
+                    o.keep->spec()),
+        "one of the two");
+  }
+  return refuse(fmt::format("--kv-keep {} moves rows into the places of dropped ones, where the "
+                            "index of what to read does not follow",
+                            o.keep->spec()),
+                "one of the two");
+}
+
 }  // namespace
 
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
@@ -450,6 +500,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
     }
   }
   SNUG_TRY(CheckKeep(c, options));
+  SNUG_TRY(CheckRead(c, options));
   uint64_t vocab = 0;
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));

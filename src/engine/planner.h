@@ -15,6 +15,7 @@
 #include "kernel/attention.h"
 #include "kv/cache.h"
 #include "kv/keep/keep.h"
+#include "kv/read/read.h"
 #include "model/blocks.h"
 #include "model/model.h"
 #include "weights/experts.h"
@@ -50,6 +51,7 @@ struct EngineOptions {
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
+  std::shared_ptr<const ReadMethod> read;  // which rows a decoded token reads; null: all
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;

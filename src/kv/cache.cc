@@ -26,9 +26,12 @@ KeptLayout KvLayout::kept() const {
   return k;
 }
 
+uint64_t KvLayout::tile_bytes() const {
+  return kv_heads * (KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim));
+}
+
 uint64_t KvLayout::page_bytes() const {
-  const uint64_t head = KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim);
-  return kv_heads / groups() * head;
+  return (tile_bytes() + kv_heads * index_bytes()) / groups();
 }
 
 uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
@@ -137,6 +140,17 @@ uint64_t KvCache::held_bytes() const {
   }
   kept *= layout_.kv_heads * layout_.kept().row_bytes();
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept;
+}
+
+void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
+                        uint32_t last) {
+  const uint32_t groups = layout_.groups(), heads = layout_.kv_heads / groups;
+  for (uint32_t h = 0; h < layout_.kv_heads; ++h) {
+    uint8_t* base = page(sequence, layer, tile, h / heads);
+    const KeyTile keys{layout_.key_type, layout_.head_dim, base + h % heads * key_tile_};
+    uint8_t* indexes = base + heads * (key_tile_ + value_tile_);
+    layout_.read->Index(keys, layer, h, first, last, indexes + h % heads * layout_.index_bytes());
+  }
 }
 
 void KvCache::ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n) {
