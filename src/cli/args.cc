@@ -136,6 +136,10 @@ void EngineArgs::AddKeep(Verb verb) {
            "which rows of the cache a new token reads, as quest:tokens=1/16 (`snug methods` lists "
            "them; not given: all)")
       .Environment("SNUG_KV_READ");
+  verb.Add("--kv-channels", channels,
+           "the ranking of channels that --kv-read double-sparsity goes by (snug calibrate "
+           "--channels)")
+      .Environment("SNUG_KV_CHANNELS");
 }
 
 void EngineArgs::ShowConfig() const {
@@ -177,6 +181,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   }
   if (!read.empty()) {
     SNUG_ASSIGN(o.read, ParseRead(read));
+    o.channels = channels;
   }
   std::string k = kv, v = kv;
   if (const size_t comma = kv.find(','); kv.rfind("k=", 0) == 0 && comma != std::string::npos) {

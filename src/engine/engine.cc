@@ -6,9 +6,11 @@
 #include <cassert>
 
 #include "engine/probe.h"
+#include "format/fingerprint.h"
 #include "format/tensor_rows.h"
 #include "kernel/ops.h"
 #include "kernel/targets.h"
+#include "kv/read/channels.h"
 
 namespace snug {
 
@@ -37,6 +39,7 @@ Status Engine::Load() {
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
+  if (options_.read != nullptr && options_.read->needs_channels()) SNUG_TRY(LoadChannels());
   options_.snapshots = static_cast<int32_t>(plan_.snapshots);
 
   ledger_ = std::make_unique<Ledger>(plan_.budget);
@@ -98,6 +101,9 @@ Status Engine::Load() {
   if (options_.observe == Observation::kCalibrate) {
     SNUG_ASSIGN(calibration_, Calibration::Create(layout_, *ledger_));
     Observe(calibration_.get());
+  } else if (options_.observe == Observation::kChannels) {
+    SNUG_ASSIGN(channel_statistics_, ChannelStatistics::Create(config(), *ledger_));
+    Observe(channel_statistics_.get());
   } else if (options_.observe == Observation::kProbe) {
     SNUG_ASSIGN(weight_probe_, WeightProbe::Create(layout_, config().vocab, *ledger_, *pool_));
     Observe(weight_probe_.get());
@@ -109,6 +115,17 @@ Status Engine::Load() {
   replay_.reserve(options_.context);
   spans_.reserve(options_.sequences);
   logit_rows_.reserve(plan_.chunk);
+  return {};
+}
+
+Status Engine::LoadChannels() {
+  // As the file has them, whatever they are quantized to as they are loaded.
+  SNUG_ASSIGN(const auto file, ModelFile::Open(options_.model_path));
+  SNUG_ASSIGN(const std::string weights, WeightsFingerprint(*file));
+  SNUG_ASSIGN(ChannelRanking ranking, ReadChannels(options_.channels, config(), weights,
+                                                   options_.read->budget().dense_layers));
+  options_.read =
+      options_.read->WithChannels(std::make_shared<const ChannelRanking>(std::move(ranking)));
   return {};
 }
 

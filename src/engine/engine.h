@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "engine/calibrate.h"
+#include "engine/channel_statistics.h"
 #include "engine/planner.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -61,6 +62,7 @@ class Engine {
   const TrafficStats& traffic() const { return traffic_; }
   // What options().observe asked for; else null.
   Calibration* calibration() { return calibration_.get(); }
+  ChannelStatistics* channel_statistics() { return channel_statistics_.get(); }
   WeightProbe* weight_probe() { return weight_probe_.get(); }
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
@@ -105,6 +107,7 @@ class Engine {
   friend class StepProbe;
   Engine() = default;
   Status Load();
+  Status LoadChannels();
   Status Check(std::span<const StepItem> items) const;
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
   using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
@@ -143,7 +146,8 @@ class Engine {
   std::unique_ptr<Blocks> blocks_;
   std::unique_ptr<Calibration> calibration_;
   std::unique_ptr<WeightProbe> weight_probe_;
-  ProductObserver* observer_ = nullptr;  // one of the two, or null
+  std::unique_ptr<ChannelStatistics> channel_statistics_;
+  ProductObserver* observer_ = nullptr;  // one of the three, or null
   LayerWeights globals_;
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row

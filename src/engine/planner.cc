@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine/calibrate.h"
+#include "engine/channel_statistics.h"
 #include "engine/lookup.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -109,6 +110,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
     plan.scratch_bytes += Calibration::Bytes(x.layout);
   if (x.options.observe == Observation::kProbe)
     plan.scratch_bytes += WeightProbe::Bytes(x.layout, c.vocab, x.threads);
+  if (x.options.observe == Observation::kChannels)
+    plan.scratch_bytes += ChannelStatistics::Bytes(c);
   plan.kv_bytes_per_token_at_context = KvRead(kv, plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
@@ -456,6 +459,12 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
   if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
     return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
                   "leave it out");
+  }
+  SNUG_TRY(o.read->Check(c.head_dim));
+  if (o.read->needs_channels() && o.channels.empty()) {
+    return refuse("it needs a ranking of the keys' channels",
+                  "measure it once: snug calibrate MODEL --text TEXT --channels -o FILE; then give "
+                  "--kv-channels FILE");
   }
   if (o.keep == nullptr) return {};
   if (o.keep->observes().decode) {

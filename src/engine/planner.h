@@ -31,8 +31,9 @@ inline constexpr uint32_t kTrainedContext = UINT32_MAX;
 
 class Engine;
 
-// What watches the products: nothing, the sums of an importance matrix, or a probe of sensitivity.
-enum class Observation : uint8_t { kNone, kCalibrate, kProbe };
+// What watches: nothing, the sums of an importance matrix, a probe of sensitivity, or what queries
+// and keys give on each channel.
+enum class Observation : uint8_t { kNone, kCalibrate, kProbe, kChannels };
 
 struct EngineOptions {
   std::string model_path;
@@ -52,6 +53,7 @@ struct EngineOptions {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
   std::shared_ptr<const ReadMethod> read;  // which rows a decoded token reads; null: all
+  std::string channels;                    // file of the ranking of channels that `read` may need
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;

@@ -2,8 +2,12 @@
 // all chunks, threads, batches and places, plan and ledger equal, refusals by name.
 #include "kv/read/read.h"
 
+#include <filesystem>
+
 #include "engine/generate.h"
 #include "engine_testing.h"
+#include "format/fingerprint.h"
+#include "kv/read/channels.h"
 #include "tiny_model.h"
 
 namespace snug {
@@ -15,9 +19,27 @@ using testing::SameBits;
 using testing::SomeTokens;
 using testing::TinyOptions;
 
+// Ranks the channels of a model into a file, whose path is returned.
+std::string RankChannels(EngineOptions o, const std::string& name) {
+  const auto path = (std::filesystem::temp_directory_path() / ("snug_read_" + name)).string();
+  o.observe = Observation::kChannels;
+  auto engine = OpenOrFail(o);
+  if (engine == nullptr) return path;
+  AllLogits(*engine, 0, SomeTokens(100, engine->config().vocab, 3), 64);
+  const auto weights = WeightsFingerprint(engine->file());
+  EXPECT_TRUE(weights.ok());
+  EXPECT_TRUE(WriteChannels(path, engine->channel_statistics()->Rank(),
+                            {*weights, RotarySettings(engine->config().rope), "made up", 100})
+                  .ok());
+  return path;
+}
+
 EngineOptions Options(const std::string& arch, const std::string& read) {
   EngineOptions o = TinyOptions(arch);
   if (read.empty()) return o;
+  if (read.rfind("double", 0) == 0 && testing::Exists(o.model_path)) {
+    o.channels = RankChannels(o, arch);
+  }
   auto method = ParseRead(read);
   EXPECT_TRUE(method.ok()) << read;
   if (method.ok()) o.read = *method;
@@ -37,7 +59,8 @@ std::vector<float> PromptAndTokens(Engine& engine, uint32_t sequence, std::span<
 }
 
 constexpr const char* kSpecs[] = {"quest:tokens=48,dense-layers=1",
-                                  "quest:tokens=1/4,least=20,dense-layers=0,page=4"};
+                                  "quest:tokens=1/4,least=20,dense-layers=0,page=4",
+                                  "double-sparsity:tokens=40,dense-layers=1,channels=1/2"};
 constexpr const char* kArchs[] = {"llama", "qwen2", "gemma3", "gpt-oss"};
 
 TEST(EngineRead, ABudgetForAllRowsIsDenseBitForBit) {
@@ -46,7 +69,8 @@ TEST(EngineRead, ABudgetForAllRowsIsDenseBitForBit) {
     auto dense = OpenOrFail(Options(arch, ""));
     const auto tokens = SomeTokens(220, dense->config().vocab);
     const auto reference = PromptAndTokens(*dense, 0, tokens, 150);
-    for (const char* spec : {"quest:tokens=1", "quest:tokens=220", "quest:tokens=1/16,least=220"}) {
+    for (const char* spec : {"quest:tokens=1", "quest:tokens=220", "quest:tokens=1/16,least=220",
+                             "double-sparsity:tokens=220,channels=1/16"}) {
       auto engine = OpenOrFail(Options(arch, spec));
       EXPECT_TRUE(SameBits(PromptAndTokens(*engine, 0, tokens, 150), reference))
           << arch << " " << spec;
@@ -196,6 +220,54 @@ TEST(EngineRead, LedgerHoldsWhatThePlanSays) {
       EXPECT_GT(engine->plan().kv_bytes, 2 * dense->kv_bytes);  // the index lies there
     }
   }
+}
+
+// Sums of |q_c k_c| are what the first layer's queries and keys give, in any chunks.
+TEST(EngineRead, RankingsDependOnNeitherChunksNorThreads) {
+  for (const char* arch : kArchs) {
+    EngineOptions o = TinyOptions(arch);
+    SNUG_NEED(o.model_path);
+    o.observe = Observation::kChannels;
+    std::vector<std::vector<uint16_t>> want;
+    for (const uint32_t chunk : {64u, 1u, 7u}) {
+      o.threads = chunk == 7 ? 3 : 1;
+      auto engine = OpenOrFail(o);
+      AllLogits(*engine, 0, SomeTokens(100, engine->config().vocab), chunk);
+      const ChannelRanking r = engine->channel_statistics()->Rank();
+      if (want.empty()) want = r.layers;
+      EXPECT_EQ(r.layers, want) << arch << " " << chunk;
+      for (const auto& layer : r.layers) {
+        EXPECT_EQ(layer.size(), size_t{engine->config().kv_heads} * engine->config().head_dim);
+      }
+      EXPECT_EQ(engine->ledger().snapshot().total_peak, engine->plan().peak_total);
+    }
+  }
+}
+
+TEST(EngineRead, RankingsOfOtherWeightsAreRefused) {
+  EngineOptions o;
+  o.model_path = testing::TinyModel().Write();
+  o.budget.bytes = 256 * kMiB;
+  o.read = *ParseRead("double-sparsity:dense-layers=0");
+  auto none = Engine::Open(o);
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.error().code, Code::kUsage);
+  EXPECT_NE(none.error().next.find("snug calibrate"), std::string::npos);
+  EngineOptions bare = o;
+  bare.read = nullptr;
+  bare.logit_rows = bare.chunk = 64;
+  o.channels = RankChannels(bare, "own");
+  EXPECT_TRUE(Engine::Open(o).ok());
+  testing::TinyModel other;
+  other.ffn = 96;
+  o.model_path = other.Write();
+  auto refused = Engine::Open(o);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kBadFile);
+  EXPECT_NE(refused.error().message.find("was measured on the weights"), std::string::npos)
+      << refused.error().message;
+  o.channels += ".missing";
+  EXPECT_FALSE(Engine::Open(o).ok());
 }
 
 TEST(EngineRead, RefusedByName) {

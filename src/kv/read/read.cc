@@ -13,7 +13,8 @@ namespace snug {
 namespace {
 
 constexpr const ReadEntry* kMethods[] = {
-    &kReadQuest,  //
+    &kReadDoubleSparsity,  //
+    &kReadQuest,           //
 };
 
 uint32_t UnitsOf(uint32_t rows, uint32_t unit) { return (rows + unit - 1) / unit; }

@@ -19,7 +19,7 @@
 
 namespace snug {
 
-struct ModelConfig;
+struct ChannelRanking;
 
 // How many rows a query reads of those that it sees.
 struct ReadBudget {
@@ -52,6 +52,14 @@ class ReadMethod {
   const ReadBudget& budget() const { return budget_; }
   bool Reads(uint32_t layer) const { return layer >= budget_.dense_layers; }
 
+  // Whether it goes by a ranking of channels (channels.h); it then does nothing before it has one.
+  virtual bool needs_channels() const { return false; }
+  virtual std::shared_ptr<const ReadMethod> WithChannels(
+      std::shared_ptr<const ChannelRanking> /*ranking*/) const {
+    return nullptr;
+  }
+  // kUsage where a model with such heads cannot be read so.
+  virtual Status Check(uint32_t /*head_dim*/) const { return {}; }
   // Bytes of the index of a tile of a head: a multiple of 64.
   virtual size_t IndexBytes(uint32_t head_dim) const = 0;
   // Rows [first, last) of a tile are new, those before them are as they were; `index` is the

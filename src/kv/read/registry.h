@@ -5,6 +5,7 @@
 
 namespace snug {
 
+extern const ReadEntry kReadDoubleSparsity;
 extern const ReadEntry kReadQuest;
 
 // The first parameters of every method, in this order.
