@@ -172,6 +172,14 @@ void EngineArgs::AddKeep(Verb verb) {
            "which rows of the cache stay, as h2o:budget=0.2 (`snug methods` lists them; not "
            "given: all)")
       .Environment("SNUG_KV_KEEP");
+  verb.Add("--kv-read", read,
+           "which rows of the cache a new token reads, as quest:tokens=1/16 (`snug methods` lists "
+           "them; not given: all)")
+      .Environment("SNUG_KV_READ");
+  verb.Add("--kv-channels", channels,
+           "the ranking of channels that --kv-read double-sparsity goes by (snug calibrate "
+           "--channels)")
+      .Environment("SNUG_KV_CHANNELS");
 }
 
 void EngineArgs::ShowConfig() const {
@@ -210,6 +218,10 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   }
   if (!keep.empty()) {
     SNUG_ASSIGN(o.keep, ParseKeep(keep));
+  }
+  if (!read.empty()) {
+    SNUG_ASSIGN(o.read, ParseRead(read));
+    o.channels = channels;
   }
   SNUG_TRY(ResolveCache(*this, &o));
   return o;

@@ -17,14 +17,15 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
-  std::string keep;
+  std::string keep, read, channels;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false;
   bool prompts = false;  // AddKeep was called
   // Without `with_context` the verb finds the context itself.
   void Add(Verb verb, bool with_context = true);
-  // Adds --kv-keep, for verbs whose sequences are prompts and answers; --kv may then name a codec.
+  // Adds --kv-keep and --kv-read, for verbs whose sequences are prompts and answers; --kv may then
+  // name a codec.
   void AddKeep(Verb verb);
   // Prints the options and where they came from, with --show-config, on stderr.
   void ShowConfig() const;

@@ -1,4 +1,5 @@
-// snug calibrate: which inputs of each matrix matter, measured over a text.
+// snug calibrate: which inputs of each matrix matter, or which channels of the keys, measured over
+// a text.
 #include <fmt/format.h>
 
 #define XXH_INLINE_ALL
@@ -11,6 +12,8 @@
 #include "cli/args.h"
 #include "cli/interrupt.h"
 #include "engine/calibrate.h"
+#include "format/fingerprint.h"
+#include "kv/read/channels.h"
 
 namespace snug::cli {
 namespace {
@@ -19,7 +22,7 @@ struct CalibrateArgs {
   EngineArgs engine;
   std::string text, out;
   uint32_t chunks = 0;
-  bool json = false, quiet = false;
+  bool channels = false, json = false, quiet = false;
 };
 
 // Chunks between notes of what is done, for a run that is interrupted.
@@ -32,6 +35,14 @@ std::vector<std::string> Sources(const CalibrateArgs& a, const std::string& text
                               XXH3_64bits(text.data(), text.size()), a.engine.context)};
 }
 
+// What a run over the text leaves: an importance matrix, or a ranking of channels.
+Status WriteChannelsOf(const CalibrateArgs& a, Engine& engine, uint64_t tokens) {
+  SNUG_ASSIGN(const auto file, ModelFile::Open(a.engine.model));
+  SNUG_ASSIGN(std::string weights, WeightsFingerprint(*file));
+  return WriteChannels(a.out, engine.channel_statistics()->Rank(),
+                       {std::move(weights), RotarySettings(engine.config().rope), a.text, tokens});
+}
+
 Result<Json> Calibrate(CalibrateArgs& a) {
   if (a.engine.ContextOrigin() == "default") {
     SNUG_ASSIGN(const auto file, ModelFile::Open(a.engine.model));
@@ -41,7 +52,7 @@ Result<Json> Calibrate(CalibrateArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_ASSIGN(const std::string text, ReadTextWithin(options.budget.bytes, a.text));
   options.plane_head = false;
-  options.observe = Observation::kCalibrate;
+  options.observe = a.channels ? Observation::kChannels : Observation::kCalibrate;
   options.caller_bytes = (text.size() + 2) * sizeof(Token);
   Progress loading("reading weights", ProgressUnit::kBytes, a.quiet || a.json);
   options.on_load = [&](uint64_t done, uint64_t total) {
@@ -62,25 +73,24 @@ Result<Json> Calibrate(CalibrateArgs& a) {
         fmt::format("{} has {} tokens, less than one chunk of {}", a.text, tokens.size(), c),
         fmt::format("give -c {} or less", tokens.size()));
   }
-  Calibration& calibration = *engine->calibration();
   const std::vector<std::string> sources = Sources(a, text);
   const std::string note = a.out + ".part";
   uint64_t first = 0;
   std::error_code error;
-  if (std::filesystem::exists(note, error)) {
+  if (!a.channels && std::filesystem::exists(note, error)) {
     const auto earlier = ReadImatrix(note);
     if (earlier.ok() && earlier->datasets == sources && earlier->chunks <= chunks) {
-      SNUG_TRY(calibration.Resume(*earlier));
+      SNUG_TRY(engine->calibration()->Resume(*earlier));
       first = earlier->chunks;
     }
   }
   const auto result = [&](uint64_t done) {
-    return calibration.Sum(static_cast<uint32_t>(done), c, sources);
+    return engine->calibration()->Sum(static_cast<uint32_t>(done), c, sources);
   };
   Progress progress("calibrating", ProgressUnit::kTokens, a.quiet || a.json);
   for (uint64_t i = first; i < chunks; ++i) {
     if (Interrupted()) {
-      SNUG_TRY(WriteImatrix(note, result(i)));
+      if (!a.channels) SNUG_TRY(WriteImatrix(note, result(i)));
       return Cancelled();
     }
     std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
@@ -93,14 +103,21 @@ Result<Json> Calibrate(CalibrateArgs& a) {
       SNUG_TRY(engine->Step({&item, 1}));
     }
     progress.Update((i + 1) * c, chunks * c);
-    if ((i + 1) % kNote == 0 && i + 1 < chunks) SNUG_TRY(WriteImatrix(note, result(i + 1)));
+    if (!a.channels && (i + 1) % kNote == 0 && i + 1 < chunks)
+      SNUG_TRY(WriteImatrix(note, result(i + 1)));
   }
   progress.Finish();
-  const Imatrix imatrix = result(chunks);
-  SNUG_TRY(WriteImatrix(a.out, imatrix));
-  std::filesystem::remove(note, error);
+  size_t matrices = 0;
+  if (a.channels) {
+    SNUG_TRY(WriteChannelsOf(a, *engine, chunks * c));
+  } else {
+    const Imatrix imatrix = result(chunks);
+    SNUG_TRY(WriteImatrix(a.out, imatrix));
+    std::filesystem::remove(note, error);
+    matrices = imatrix.entries.size();
+  }
   return Json{{"path", a.out},
-              {"matrices", imatrix.entries.size()},
+              {"matrices", matrices},
               {"chunks", chunks},
               {"chunk_size", c},
               {"resumed_chunks", first},
@@ -116,10 +133,16 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
   auto a = std::make_shared<CalibrateArgs>();
   a->engine.context = 512;
   Verb calibrate(app, "calibrate", "measure which inputs of each matrix matter, over a text");
-  calibrate.Footer("example: snug calibrate model.gguf --text book.txt -o imatrix.gguf");
+  calibrate.Footer(
+      "examples: snug calibrate model.gguf --text book.txt -o imatrix.gguf\n"
+      "          snug calibrate model.gguf "
+      "--text book.txt --channels -o channels.json");
   a->engine.Add(calibrate);
   calibrate.Add("--text,-f,--file", a->text, "the text, in chunks of -c tokens").Required();
-  calibrate.Add("-o,--output", a->out, "the importance matrix to write").Required();
+  calibrate.Add("-o,--output", a->out, "the importance matrix, or the ranking, to write")
+      .Required();
+  calibrate.Flag("--channels", a->channels,
+                 "rank the channels of the keys instead, for --kv-read double-sparsity");
   calibrate.Add("--chunks", a->chunks, "chunks to use (0: all)").Default();
   calibrate.Flag("-q,--quiet", a->quiet, "no progress");
   calibrate.Flag("--json", a->json, "one JSON object on stdout");
@@ -133,9 +156,10 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
     if (a->json) {
       fmt::print("{}\n", DumpJson(*done));
     } else {
-      fmt::print("{}: {} matrices over {} chunks of {} tokens\n", a->out,
-                 (*done)["matrices"].get<uint64_t>(), (*done)["chunks"].get<uint64_t>(),
-                 (*done)["chunk_size"].get<uint64_t>());
+      const auto matrices = (*done)["matrices"].get<uint64_t>();
+      fmt::print("{}: {} over {} chunks of {} tokens\n", a->out,
+                 a->channels ? "channels ranked" : fmt::format("{} matrices", matrices),
+                 (*done)["chunks"].get<uint64_t>(), (*done)["chunk_size"].get<uint64_t>());
     }
   });
 }

@@ -4,53 +4,52 @@
 #include "cli/args.h"
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
+#include "kv/read/read.h"
 
 namespace snug::cli {
 namespace {
 
-Json ParametersJson(std::span<const SpecParameter> parameters) {
-  Json list = Json::array();
-  for (const SpecParameter& p : parameters)
-    list.push_back({{"name", p.name}, {"default", p.standard}, {"help", p.help}});
-  return list;
+// A method of any seam.
+struct Method {
+  std::string_view name, source, summary;
+  std::string_view trait, says;  // what else its seam has to say of it
+  std::span<const SpecParameter> parameters;
+};
+struct Seam {
+  std::string_view name, option, decides;
+  std::vector<Method> methods;
+};
+
+std::vector<Seam> Seams() {
+  Seam codec{"kv.codec", "--kv", "how the cache's old rows are coded", {}};
+  for (const CodecEntry* e : Codecs())
+    codec.methods.push_back({e->name, e->source, e->summary, "observes", "nothing", e->parameters});
+  Seam keep{"kv.keep", "--kv-keep", "which rows of the cache stay", {}};
+  for (const KeepEntry* e : KeepMethods())
+    keep.methods.push_back(
+        {e->name, e->source, e->summary, "observes", e->observes, e->parameters});
+  Seam read{"kv.read", "--kv-read", "which rows of the cache a new token reads", {}};
+  for (const ReadEntry* e : ReadMethods())
+    read.methods.push_back({e->name, e->source, e->summary, "index", e->index, e->parameters});
+  return {codec, keep, read};
 }
 
-Json MethodsJson() {
-  Json list = Json::array();
-  for (const CodecEntry* e : Codecs()) {
-    list.push_back({{"seam", "kv.codec"},
-                    {"name", e->name},
-                    {"source", e->source},
-                    {"summary", e->summary},
-                    {"observes", "nothing"},
-                    {"parameters", ParametersJson(e->parameters)}});
-  }
-  for (const KeepEntry* e : KeepMethods()) {
-    list.push_back({{"seam", "kv.keep"},
-                    {"name", e->name},
-                    {"source", e->source},
-                    {"summary", e->summary},
-                    {"observes", e->observes},
-                    {"parameters", ParametersJson(e->parameters)}});
-  }
-  return list;
+Json MethodJson(const Seam& seam, const Method& m) {
+  Json parameters = Json::array();
+  for (const SpecParameter& p : m.parameters)
+    parameters.push_back({{"name", p.name}, {"default", p.standard}, {"help", p.help}});
+  return {{"seam", seam.name},    {"name", m.name},  {"source", m.source},
+          {"summary", m.summary}, {m.trait, m.says}, {"parameters", parameters}};
 }
 
-void Print(const Json& methods) {
-  constexpr std::pair<std::string_view, std::string_view> kSeams[] = {
-      {"kv.codec", "(--kv NAME:PARAMETER=VALUE,...): how the cache's old rows are coded"},
-      {"kv.keep", "(--kv-keep NAME:PARAMETER=VALUE,...): which rows of the cache stay"}};
-  for (const auto& [seam, what] : kSeams) {
-    fmt::print("{}{} {}\n", seam == kSeams[0].first ? "" : "\n", seam, what);
-    for (const Json& m : methods) {
-      if (m["seam"] != seam) continue;
-      const auto text = [](const Json& j, const char* key) { return j[key].get<std::string>(); };
-      fmt::print("\n  {}: {}\n    {}; observes {}\n", text(m, "name"), text(m, "summary"),
-                 text(m, "source"), text(m, "observes"));
-      for (const Json& p : m["parameters"]) {
-        fmt::print("    {:<16}{}\n", fmt::format("{}={}", text(p, "name"), text(p, "default")),
-                   text(p, "help"));
-      }
+void Print(const std::vector<Seam>& seams) {
+  for (const Seam& seam : seams) {
+    fmt::print("{}{} ({} NAME:PARAMETER=VALUE,...): {}\n", &seam == seams.data() ? "" : "\n",
+               seam.name, seam.option, seam.decides);
+    for (const Method& m : seam.methods) {
+      fmt::print("\n  {}: {}\n    {}; {}: {}\n", m.name, m.summary, m.source, m.trait, m.says);
+      for (const SpecParameter& p : m.parameters)
+        fmt::print("    {:<16}{}\n", fmt::format("{}={}", p.name, p.standard), p.help);
     }
   }
 }
@@ -62,10 +61,15 @@ void AddMethods(CLI::App& app, int* exit_code) {
   Verb methods(app, "methods", "list the methods that options name, by seam");
   methods.Flag("--json", *json, "one JSON object on stdout");
   methods.Callback([json, exit_code] {
+    const std::vector<Seam> seams = Seams();
+    Json list = Json::array();
+    for (const Seam& seam : seams) {
+      for (const Method& m : seam.methods) list.push_back(MethodJson(seam, m));
+    }
     if (*json) {
-      fmt::print("{}\n", DumpJson({{"methods", MethodsJson()}}));
+      fmt::print("{}\n", DumpJson({{"methods", list}}));
     } else {
-      Print(MethodsJson());
+      Print(seams);
     }
     *exit_code = 0;
   });

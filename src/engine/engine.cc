@@ -6,9 +6,11 @@
 #include <cassert>
 
 #include "engine/probe.h"
+#include "format/fingerprint.h"
 #include "format/tensor_rows.h"
 #include "kernel/ops.h"
 #include "kernel/targets.h"
+#include "kv/read/channels.h"
 
 namespace snug {
 
@@ -37,6 +39,7 @@ Status Engine::Load() {
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
+  if (options_.read != nullptr && options_.read->needs_channels()) SNUG_TRY(LoadChannels());
   options_.snapshots = static_cast<int32_t>(plan_.snapshots);
 
   ledger_ = std::make_unique<Ledger>(plan_.budget);
@@ -98,16 +101,31 @@ Status Engine::Load() {
   if (options_.observe == Observation::kCalibrate) {
     SNUG_ASSIGN(calibration_, Calibration::Create(layout_, *ledger_));
     Observe(calibration_.get());
+  } else if (options_.observe == Observation::kChannels) {
+    SNUG_ASSIGN(channel_statistics_, ChannelStatistics::Create(config(), *ledger_));
+    Observe(channel_statistics_.get());
   } else if (options_.observe == Observation::kProbe) {
     SNUG_ASSIGN(weight_probe_, WeightProbe::Create(layout_, config().vocab, *ledger_, *pool_));
     Observe(weight_probe_.get());
   }
   blocks_->UseExperts(experts_.get(), layout_.experts);
   history_.resize(options_.sequences);
+  prompt_length_.assign(options_.sequences, 0);
   for (auto& h : history_) h.reserve(options_.context);
   replay_.reserve(options_.context);
   spans_.reserve(options_.sequences);
   logit_rows_.reserve(plan_.chunk);
+  return {};
+}
+
+Status Engine::LoadChannels() {
+  // As the file has them, whatever they are quantized to as they are loaded.
+  SNUG_ASSIGN(const auto file, ModelFile::Open(options_.model_path));
+  SNUG_ASSIGN(const std::string weights, WeightsFingerprint(*file));
+  SNUG_ASSIGN(ChannelRanking ranking, ReadChannels(options_.channels, config(), weights,
+                                                   options_.read->budget().dense_layers));
+  options_.read =
+      options_.read->WithChannels(std::make_shared<const ChannelRanking>(std::move(ranking)));
   return {};
 }
 
@@ -126,10 +144,13 @@ std::span<const Token> Engine::tokens(uint32_t sequence) const { return history_
 void Engine::Clear(uint32_t sequence) {
   cache_->Clear(sequence);
   history_[sequence].clear();
+  prompt_length_[sequence] = 0;
 }
 
 void Engine::Truncate(uint32_t sequence, uint32_t length) {
-  history_[sequence].resize(cache_->Truncate(sequence, length));
+  length = cache_->Truncate(sequence, length);
+  history_[sequence].resize(length);
+  prompt_length_[sequence] = std::min(prompt_length_[sequence], length);
 }
 
 Status Engine::Rollback(uint32_t sequence, uint32_t length) {
@@ -142,7 +163,10 @@ Status Engine::Rollback(uint32_t sequence, uint32_t length) {
     const uint32_t at = cache_->length(sequence);
     const StepItem item{sequence, all.subspan(at, std::min(plan_.chunk, length - at)),
                         StepItem::Logits::kNone};
-    SNUG_TRY(Step({&item, 1}));
+    prompt_ = true;
+    const Status status = Step({&item, 1});
+    prompt_ = false;
+    SNUG_TRY(status);
   }
   return {};
 }
@@ -151,7 +175,8 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   uint32_t best = 0, source = sequence;
   for (uint32_t s = 0; s < history_.size(); ++s) {
     // At least one token must run, to give logits.
-    const size_t limit = std::min(history_[s].size(), tokens.size() - 1);
+    const size_t held = options_.read == nullptr ? history_[s].size() : prompt_length_[s];
+    const size_t limit = std::min(held, tokens.size() - 1);
     const auto end =
         std::mismatch(tokens.begin(), tokens.begin() + limit, history_[s].begin()).first;
     const uint32_t n = cache_->Held(s, static_cast<uint32_t>(end - tokens.begin()));
@@ -167,6 +192,7 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   Clear(sequence);
   cache_->Share(source, sequence, best);
   history_[sequence].assign(tokens.begin(), tokens.begin() + best);
+  prompt_length_[sequence] = best;
   return best;
 }
 
@@ -282,7 +308,7 @@ Status Engine::Step(std::span<const StepItem> items) {
   uint32_t row = 0;
   for (const StepItem& item : items) {
     const auto n = static_cast<uint32_t>(item.tokens.size());
-    spans_.push_back({item.sequence, row, n, cache_->length(item.sequence)});
+    spans_.push_back({item.sequence, row, n, cache_->length(item.sequence), prompt_});
     cache_->Extend(item.sequence, n);
     for (uint32_t i = 0; i < n; ++i) {
       if (item.logits == StepItem::Logits::kAll ||
@@ -300,6 +326,10 @@ Status Engine::Step(std::span<const StepItem> items) {
   SNUG_TRY(RunLayers());
   if (!logit_rows_.empty()) SNUG_TRY(RunHead(logit_rows_));
   for (const StepItem& item : items) {
+    uint32_t& prompt_length = prompt_length_[item.sequence];
+    if (prompt_ && prompt_length == cache_->length(item.sequence)) {
+      prompt_length += static_cast<uint32_t>(item.tokens.size());
+    }
     cache_->Commit(item.sequence, static_cast<uint32_t>(item.tokens.size()));
     history_[item.sequence].insert(history_[item.sequence].end(), item.tokens.begin(),
                                    item.tokens.end());
@@ -325,7 +355,9 @@ Status Engine::Prefill(uint32_t sequence, std::span<const Token> tokens,
     next_head_ = last || total - done - n <= plan_.chunk;
     const StepItem item{sequence, tokens.subspan(done, n),
                         last ? StepItem::Logits::kLast : StepItem::Logits::kNone};
+    prompt_ = true;
     const Status status = Step({&item, 1});
+    prompt_ = false;
     next_head_ = true;
     SNUG_TRY(status);
     done += n;

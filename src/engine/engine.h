@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "engine/calibrate.h"
+#include "engine/channel_statistics.h"
 #include "engine/planner.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -61,6 +62,7 @@ class Engine {
   const TrafficStats& traffic() const { return traffic_; }
   // What options().observe asked for; else null.
   Calibration* calibration() { return calibration_.get(); }
+  ChannelStatistics* channel_statistics() { return channel_statistics_.get(); }
   WeightProbe* weight_probe() { return weight_probe_.get(); }
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
@@ -73,11 +75,13 @@ class Engine {
   // Drops tokens past `length`. Where the cache no longer holds what a continuation from there
   // needs (a window has moved on, a state is kept only before), it goes back to what it holds and
   // runs the tokens from there again. Errors are those of Step; the sequence then ends earlier.
-  // Where prompts go by layer (EngineOptions::by_layer), only to 0.
+  // Where prompts go by layer (EngineOptions::by_layer), only to 0. Tokens that run again are read
+  // as a prompt.
   Status Rollback(uint32_t sequence, uint32_t length);
   // Starts `sequence` (cleared first) with the longest prefix of `tokens` that some sequence's
   // cache holds and can go on from, itself included; whole pages and states are shared, not
-  // copied. Returns the tokens reused, fewer than tokens.size().
+  // copied. Returns the tokens reused, fewer than tokens.size(). Where decoded tokens choose what
+  // they read (options().read), only what was read as a prompt serves.
   uint32_t ReusePrefix(uint32_t sequence, std::span<const Token> tokens);
   std::span<const Token> tokens(uint32_t sequence) const;
 
@@ -103,6 +107,7 @@ class Engine {
   friend class StepProbe;
   Engine() = default;
   Status Load();
+  Status LoadChannels();
   Status Check(std::span<const StepItem> items) const;
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
   using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
@@ -141,11 +146,14 @@ class Engine {
   std::unique_ptr<Blocks> blocks_;
   std::unique_ptr<Calibration> calibration_;
   std::unique_ptr<WeightProbe> weight_probe_;
-  ProductObserver* observer_ = nullptr;  // one of the two, or null
+  std::unique_ptr<ChannelStatistics> channel_statistics_;
+  ProductObserver* observer_ = nullptr;  // one of the three, or null
   LayerWeights globals_;
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row
   std::vector<std::vector<Token>> history_;  // [sequences], capacity: the context
+  std::vector<uint32_t> prompt_length_;      // [sequences] tokens before the first decoded one
+  bool prompt_ = false;                      // whether a step reads a prompt
   std::vector<Token> replay_;                // what Rollback runs again; capacity: the context
   std::vector<RowSpan> spans_;
   std::vector<uint32_t> logit_rows_;  // rows of this step that want logits

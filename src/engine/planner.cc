@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine/calibrate.h"
+#include "engine/channel_statistics.h"
 #include "engine/lookup.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -83,12 +84,15 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.hidden_bytes = Buffer::Reserved(HiddenBytes(c, x.options), Pages::kNormal);
   plan.activation_bytes =
       Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal) + plan.hidden_bytes;
-  plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal);
+  plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal) +
+                       Buffer::Reserved(blocks.reader.bytes(), Pages::kNormal);
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
   if (x.options.observe == Observation::kCalibrate)
     plan.scratch_bytes += Calibration::Bytes(x.layout);
   if (x.options.observe == Observation::kProbe)
     plan.scratch_bytes += WeightProbe::Bytes(x.layout, c.vocab, x.threads);
+  if (x.options.observe == Observation::kChannels)
+    plan.scratch_bytes += ChannelStatistics::Bytes(c);
   plan.kv_bytes_per_token_at_context = kv.BytesRead(plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
@@ -373,6 +377,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.chunk = chunk;
   kv.keep = o.keep;
   kv.codec = o.codec;
+  kv.read = o.read;
   return kv;
 }
 
@@ -380,7 +385,13 @@ BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint
                               uint32_t logit_rows, int threads) {
   const Observations observes = o.keep != nullptr ? o.keep->observes() : Observations{};
   const uint32_t log_sums = (observes.any() ? 1 : 0) + (observes.noise.on ? 1 : 0);
-  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums};
+  RowReaderLayout reader;
+  if (o.read != nullptr) {
+    const KvLayout kv = MakeKvLayout(c, o, chunk);
+    reader = {o.read,     kv.key_type, kv.value_type, c.heads,
+              c.kv_heads, c.head_dim,  o.context,     threads};
+  }
+  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums, reader};
 }
 
 uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {
@@ -424,6 +435,50 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
   return {};
 }
 
+// Refuses what cannot be with a method that chooses what is read.
+Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
+  if (o.read == nullptr) return {};
+  const auto refuse = [&](const std::string& why, const std::string& next) {
+    return MakeError(Code::kUsage, fmt::format("--kv-read {}: {}", o.read->spec(), why), next,
+                     {{"option", "--kv-read"}, {"value", o.read->spec()}});
+  };
+  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
+  if (c.recurrent_layers() > 0) {
+    return refuse(
+        fmt::format("{} of {}'s layers keep a state; going back to it reads tokens again, "
+                    "which then see all rows",
+                    c.recurrent_layers(), c.name),
+        "leave it out");
+  }
+  if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
+    return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
+                  "leave it out");
+  }
+  SNUG_TRY(o.read->Check(c.head_dim));
+  if (o.read->needs_channels() && o.channels.empty()) {
+    return refuse("it needs a ranking of the keys' channels",
+                  "measure it once: snug calibrate MODEL --text TEXT --channels -o FILE; then give "
+                  "--kv-channels FILE");
+  }
+  if (o.codec != nullptr) {
+    return refuse(fmt::format("rows that --kv {} has taken over cannot be gathered one by one",
+                              o.codec->spec()),
+                  "--kv f16, bf16, q8_0 or q4_0, or no --kv-read");
+  }
+  if (o.keep == nullptr) return {};
+  if (o.keep->observes().decode) {
+    return refuse(
+        fmt::format("--kv-keep {} observes the attention that rows get, and rows that are "
+                    "not read are not observed",
+                    o.keep->spec()),
+        "one of the two");
+  }
+  return refuse(fmt::format("--kv-keep {} moves rows into the places of dropped ones, where the "
+                            "index of what to read does not follow",
+                            o.keep->spec()),
+                "one of the two");
+}
+
 }  // namespace
 
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
@@ -453,6 +508,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
     }
   }
   SNUG_TRY(CheckByLayer(c, options));
+  SNUG_TRY(CheckRead(c, options));
   uint64_t vocab = 0;
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));

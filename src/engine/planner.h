@@ -16,6 +16,7 @@
 #include "kv/cache.h"
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
+#include "kv/read/read.h"
 #include "model/blocks.h"
 #include "model/model.h"
 #include "weights/experts.h"
@@ -31,8 +32,9 @@ inline constexpr uint32_t kTrainedContext = UINT32_MAX;
 
 class Engine;
 
-// What watches the products: nothing, the sums of an importance matrix, or a probe of sensitivity.
-enum class Observation : uint8_t { kNone, kCalibrate, kProbe };
+// What watches: nothing, the sums of an importance matrix, a probe of sensitivity, or what queries
+// and keys give on each channel.
+enum class Observation : uint8_t { kNone, kCalibrate, kProbe, kChannels };
 
 struct EngineOptions {
   std::string model_path;
@@ -55,6 +57,8 @@ struct EngineOptions {
   // Whether each layer reads a whole prompt before the next one begins; steps then take one token
   // of a sequence at a time, and nothing of a sequence is gone back to or shared.
   bool by_layer() const { return keep != nullptr || codec != nullptr; }
+  std::shared_ptr<const ReadMethod> read;  // which rows a decoded token reads; null: all
+  std::string channels;                    // file of the ranking of channels that `read` may need
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;

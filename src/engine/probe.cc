@@ -211,6 +211,7 @@ Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& p
   o.chunk = std::min(plan.chunk, kPromptTokens);
   o.context = std::min(plan.context, kDepth + o.chunk);
   o.budget.bytes = uint64_t{1} << 60;
+  o.read = nullptr;
   o.keep = nullptr;  // what reads cost is the same
   o.codec = nullptr;
   o.before_weights = nullptr;

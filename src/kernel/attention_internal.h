@@ -97,6 +97,11 @@ Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv);
 // Tokens [first, first + n) of KV head `head`, prepared into scratch.
 Block Prepare(const AttentionArgs& args, uint32_t head, uint32_t first, uint32_t n,
               const Scratch& scratch);
+// Begins the block's running softmaxes.
+void Reset(const Block& block);
+// Leaves the block's state as the partial results of `split`, its first row being token `first`.
+void KeepPartials(const AttentionArgs& args, const Block& block, uint32_t head, uint32_t split,
+                  uint32_t first, float* partial);
 
 // Joins one split's state into the running total of a row, in split order.
 void JoinPart(const float* part, float part_max, float part_sum, size_t dims, float* max,

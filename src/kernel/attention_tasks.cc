@@ -70,8 +70,6 @@ Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n,
   return b;
 }
 
-namespace {
-
 void Reset(const Block& b) {
   for (size_t r = 0; r < b.rows; ++r) {
     b.state[r].max = -std::numeric_limits<float>::infinity();
@@ -80,8 +78,26 @@ void Reset(const Block& b) {
   }
 }
 
+namespace {
+
 // Floats of one row's partial result: values, maximum, sum.
 size_t PartStride(size_t head_dim) { return PaddedDim(head_dim) + 16; }
+
+}  // namespace
+
+void KeepPartials(const AttentionArgs& a, const Block& b, uint32_t head, uint32_t split,
+                  uint32_t first, float* partial) {
+  const size_t group = a.heads / a.kv_heads, stride = PartStride(a.head_dim);
+  for (size_t r = 0; r < b.rows; ++r) {
+    const size_t row = first + r / group, h = head * group + r % group;
+    float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + h) * stride;
+    std::memcpy(p, b.state[r].out, b.padded_dim * sizeof(float));
+    p[b.padded_dim] = b.state[r].max;
+    p[b.padded_dim + 1] = b.state[r].sum;
+  }
+}
+
+namespace {
 
 // The values of one row of `head` over the sum of its weights, the sink's included; `max` is in
 // units of log 2.
@@ -141,7 +157,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
 void SplitTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task, const Scratch& s,
                float* partial) {
   const uint32_t head = task % a.kv_heads, split = task / a.kv_heads;
-  const size_t group = a.heads / a.kv_heads, stride = PartStride(a.head_dim);
+  const size_t group = a.heads / a.kv_heads;
   const auto block = static_cast<uint32_t>(BlockTokens(group));
   const auto begin = static_cast<uint32_t>((plan.first_split + split) * kSplitTiles);
   // Most likely this thread's next task.
@@ -156,13 +172,7 @@ void SplitTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
     const uint32_t end =
         std::min<uint32_t>(begin + kSplitTiles, (a.first_pos + first + n - 1) / kTileTokens + 1);
     Walk(a, b, {head, std::max(begin, FirstTile(a, a.first_pos + first))}, end, next, s.decoded);
-    for (size_t r = 0; r < b.rows; ++r) {
-      const size_t row = first + r / group, h = head * group + r % group;
-      float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + h) * stride;
-      std::memcpy(p, b.state[r].out, b.padded_dim * sizeof(float));
-      p[b.padded_dim] = b.state[r].max;
-      p[b.padded_dim + 1] = b.state[r].sum;
-    }
+    KeepPartials(a, b, head, split, first, partial);
   }
 }
 

@@ -86,9 +86,10 @@ struct FloatKernel {
   static HWY_INLINE void Multiply(const Reader& reader, const PairTile& t, const float* x,
                                   size_t x_stride, size_t c, VF (&sums)[R][kV<R>]) {
     // Rows of pairs that make a step: at least four, and whole lines, so much of the next tile
-    // being fetched.
+    // being fetched; no more than have the same scales.
     constexpr size_t kBits = kV<R> * kLanes * Reader::kBits, kLine = 64 * 8;
-    constexpr size_t kRows = std::max<size_t>(4, kLine / kBits), kStep = kRows * kBits / 8;
+    constexpr size_t kRows = std::clamp<size_t>(kLine / kBits, 4, kKvBlock / 2);
+    constexpr size_t kStep = kRows * kBits / 8;
     HWY_UNROLL(6)
     for (size_t r = 0; r < R; ++r) {
       HWY_UNROLL(4)

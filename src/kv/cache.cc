@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kv/tiles.h"
+
 namespace snug {
 namespace {
 
-constexpr uint32_t kTile = kTileTokens;
 // More than any machine has, and little enough for sums of it: what a cache of absurd size takes.
 constexpr uint64_t kMaxPages = uint64_t{1} << 31;
-
-uint32_t Tiles(uint64_t tokens) { return static_cast<uint32_t>((tokens + kTile - 1) / kTile); }
 
 // The oldest token that a query at `position` or later sees in a layer with `window`.
 uint32_t OldestSeen(uint32_t position, uint32_t window) {
@@ -31,9 +30,12 @@ CodedLayout KvLayout::coded() const {
   return c;
 }
 
+uint64_t KvLayout::tile_bytes() const {
+  return kv_heads * (KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim));
+}
+
 uint64_t KvLayout::page_bytes() const {
-  const uint64_t head = KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim);
-  return kv_heads / groups() * head;
+  return (tile_bytes() + kv_heads * index_bytes()) / groups();
 }
 
 uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
@@ -64,6 +66,14 @@ uint64_t KvLayout::BytesRead(uint32_t depth) const {
   const CodedLayout coded_pages = coded();
   for (uint32_t l = 0; l < layers; ++l) {
     if (!Attends(l)) continue;
+    if (Reads(l) && depth > 0) {
+      const ReadBudget& b = read->budget();
+      const uint64_t rows = std::min<uint64_t>(depth, uint64_t{b.Units(depth)} * b.unit);
+      if (rows < depth) {
+        bytes += rows * tile_bytes() / kTileTokens + Tiles(depth) * kv_heads * index_bytes();
+        continue;
+      }
+    }
     uint32_t held = window[l] == 0 ? depth : std::min(window[l], depth);
     if (Drops(l)) held = std::min(held, kept().MostRows());
     if (Codes(l)) {
@@ -174,6 +184,17 @@ uint64_t KvCache::held_bytes() const {
   kept *= layout_.kv_heads * layout_.kept().row_bytes();
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
          coded_.held_bytes();
+}
+
+void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
+                        uint32_t last) {
+  const uint32_t groups = layout_.groups(), heads = layout_.kv_heads / groups;
+  for (uint32_t h = 0; h < layout_.kv_heads; ++h) {
+    uint8_t* base = page(sequence, layer, tile, h / heads);
+    const KeyTile keys{layout_.key_type, layout_.head_dim, base + h % heads * key_tile_};
+    uint8_t* indexes = base + heads * (key_tile_ + value_tile_);
+    layout_.read->Index(keys, layer, h, first, last, indexes + h % heads * layout_.index_bytes());
+  }
 }
 
 void KvCache::ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n) {

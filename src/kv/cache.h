@@ -1,5 +1,6 @@
 // What sequences remember. Layers with attention have pages: a page holds 64 tokens of one layer,
-// the key tiles of a group of KV heads, then the value tiles. Pages come from one pool; sequences
+// the key tiles of a group of KV heads, then the value tiles, then
+// what a read method (read/read.h) knows of the keys. Pages come from one pool; sequences
 // refer to them by table, share them by count, and layers with a window give back what lies before
 // it. Recurrent layers have states (states.h) and no pages.
 //
@@ -23,6 +24,7 @@
 #include "kv/coded_pages.h"
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
+#include "kv/read/read.h"
 #include "kv/states.h"
 #include "model/config.h"
 
@@ -41,6 +43,8 @@ struct KvLayout {
   std::shared_ptr<const KeepMethod> keep;
   // What takes rows over, of layers without a window; null: nothing.
   std::shared_ptr<const KvCodec> codec;
+  // Which rows a decoded token reads, of layers without a window; null: all.
+  std::shared_ptr<const ReadMethod> read;
 
   bool Attends(uint32_t layer) const { return attends.empty() || attends[layer]; }
   bool Drops(uint32_t layer) const {
@@ -49,11 +53,16 @@ struct KvLayout {
   bool Codes(uint32_t layer) const {
     return codec != nullptr && Attends(layer) && window[layer] == 0;
   }
+  bool Reads(uint32_t layer) const {
+    return read != nullptr && Attends(layer) && window[layer] == 0 && read->Reads(layer);
+  }
+  // Of a tile of a head, in the pages of all layers: a pool has pages of one size.
+  uint64_t index_bytes() const { return read == nullptr ? 0 : read->IndexBytes(head_dim); }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
   KeptLayout kept() const;
   CodedLayout coded() const;
   uint64_t page_bytes() const;
-  uint64_t tile_bytes() const { return groups() * page_bytes(); }  // 64 tokens of a layer
+  uint64_t tile_bytes() const;  // keys and values of 64 tokens of a layer
   // Pages of each group that a sequence of `tokens` tokens holds at most in one layer.
   uint32_t PagesOf(uint32_t layer, uint32_t tokens) const;
   // Of all layers and sequences at full context; where rows are dropped or coded, and one layer
@@ -120,6 +129,8 @@ class KvCache {
   CodedRows coded(uint32_t sequence, uint32_t layer) const;
   size_t table_stride() const { return tiles_per_layer_; }
   uint8_t* page(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t group = 0);
+  // Rows [first, last) of a tile have been stored: the read method notes what it wants to know.
+  void IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first, uint32_t last);
   const KvLayout& layout() const { return layout_; }
   size_t key_tile_bytes() const { return key_tile_; }
   size_t value_tile_bytes() const { return value_tile_; }

@@ -3,14 +3,9 @@
 #include <algorithm>
 #include <cassert>
 
+#include "kv/tiles.h"
+
 namespace snug {
-namespace {
-
-constexpr uint32_t kTile = kTileTokens;
-
-uint32_t Tiles(uint32_t tokens) { return (tokens + kTile - 1) / kTile; }
-
-}  // namespace
 
 uint64_t CodedLayout::page_bytes() const {
   if (codec == nullptr) return 0;

@@ -98,6 +98,7 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
                                Pages::kNormal, "activations"));
   SNUG_ASSIGN(b->scratch_, Buffer::Allocate(ledger, Owner::kScratch, layout.scratch_bytes(),
                                             Pages::kNormal, "scratch"));
+  SNUG_ASSIGN(b->reader_, RowReader::Create(layout.reader, ledger));
   Carver carve(b->activations_.data());
   const Views v = CarveActivations(layout, carve);
   b->x_ = v.x;
@@ -125,6 +126,7 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
   }
   b->spans_.reserve(layout.sequences);
   b->args_.reserve(layout.sequences);
+  b->choosing_.reserve(layout.sequences);
   return b;
 }
 

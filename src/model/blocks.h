@@ -13,6 +13,7 @@
 #include "kernel/attention.h"
 #include "kernel/matmul.h"
 #include "kv/cache.h"
+#include "kv/row_reader.h"
 #include "model/config.h"
 #include "model/model.h"
 #include "model/observer.h"
@@ -29,6 +30,7 @@ struct BlocksLayout {
   // Softmaxes of each query whose sums are noted, for a cache that asks what attention its rows
   // get: attention's own, and a noisy one.
   uint32_t log_sums = 0;
+  RowReaderLayout reader;             // where decoded tokens choose rows
   uint64_t activation_bytes() const;  // rows of the residual stream, projections, logits
   uint64_t scratch_bytes() const;     // per-thread tiles, attention partials
 };
@@ -38,6 +40,7 @@ struct RowSpan {
   uint32_t sequence = 0;
   uint32_t first_row = 0, rows = 0;
   uint32_t first_pos = 0;
+  bool prompt = false;  // reads every row, whatever the cache's read method
 };
 
 // Activations of RoutedFfn; views. A batch is some experts' members, expert by expert.
@@ -172,6 +175,8 @@ class Blocks {
   StateSpan RecurrentState(const RowSpan& s, uint32_t layer);
   void CountStates();
   void AttendGroup(std::span<const AttentionArgs> args);
+  // Attention of the rows whose queries choose what they read, one after the other.
+  void AttendChosenRows(uint32_t layer);
   // Has the cache's rows told what attention they got, as far as it asks (KvCache::Watch).
   void Observe(uint32_t layer);
 
@@ -203,6 +208,8 @@ class Blocks {
   uint32_t rows_ = 0, head_rows_ = 0;
   std::vector<RowSpan> spans_;
   std::vector<AttentionArgs> args_;
+  RowReader reader_;
+  std::vector<AttentionArgs> choosing_;  // rows that the reader does
   uint64_t kv_bytes_ = 0, expert_bytes_ = 0;
   ProductObserver* observer_ = nullptr;
 };

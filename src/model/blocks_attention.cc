@@ -84,12 +84,17 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
     const uint32_t begin = std::max<uint32_t>(first, tile_at * kTileTokens);
     const uint32_t end = std::min<uint32_t>(first + s->rows, (tile_at + 1) * kTileTokens);
     for (uint32_t at = begin; at < end; ++at) row_of(*s, first, at);
+    if (kv.Reads(layer)) {
+      const uint32_t tile_begin = tile_at * kTileTokens;
+      cache_.IndexRows(s->sequence, layer, tile_at, begin - tile_begin, end - tile_begin);
+    }
   };
   if (tiles == 1) {
     tile(0, 0);
   } else {
     pool_.For(tiles, tile);
   }
+  if (observer_ != nullptr) observer_->Rotated(layer, q_, k_, rows_);
 }
 
 void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
@@ -126,6 +131,17 @@ void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
   }
 }
 
+void Blocks::AttendChosenRows(uint32_t layer) {
+  for (const AttentionArgs& rows : choosing_) {
+    AttentionArgs a = rows;
+    for (a.tokens = 1; a.first_pos < rows.first_pos + rows.tokens; ++a.first_pos) {
+      kv_bytes_ += reader_.Attend(a, layer, pool_, thread_scratch_, thread_scratch_bytes_);
+      a.q += a.q_stride;
+      a.out += a.out_stride;
+    }
+  }
+}
+
 void Blocks::Observe(uint32_t layer) {
   for (size_t i = 0; i < args_.size(); ++i) {
     const AttentionArgs& a = args_[i];
@@ -153,6 +169,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
   const ModelConfig& c = config_;
   const size_t width = size_t{c.heads} * c.head_dim;
   args_.clear();
+  choosing_.clear();
   for (const RowSpan& s : spans_) {
     AttentionArgs a;
     a.key_type = cache_.layout().key_type;
@@ -179,9 +196,22 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     }
     a.out = attended_ + s.first_row * width;
     a.out_stride = width;
+    if (cache_.layout().Reads(layer) && !s.prompt) {
+      // The first rows may see so few that they read all.
+      uint32_t dense = 0;
+      while (dense < s.rows && !reader_.Chooses(a.first_pos + dense + 1)) ++dense;
+      AttentionArgs rest = a;
+      rest.tokens = s.rows - dense;
+      rest.first_pos += dense;
+      rest.q += dense * width;
+      rest.out += dense * width;
+      if (rest.tokens > 0) choosing_.push_back(rest);
+      a.tokens = dense;
+      if (dense == 0) continue;
+    }
     args_.push_back(a);
-    const uint32_t seen = a.first_pos + s.rows;
-    uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + s.rows);
+    const uint32_t seen = a.first_pos + a.tokens;
+    uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + a.tokens);
     if (a.coded.codec != nullptr) {
       kv_bytes_ += a.coded.end() * cache_.coded_page_bytes();
       read -= std::min(a.coded.keys, a.coded.values);
@@ -204,6 +234,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     AttendGroup({args_.data() + first, last - first});
     first = last;
   }
+  AttendChosenRows(layer);
   if (log_sums_ != nullptr && cache_.layout().Drops(layer)) Observe(layer);
 }
 

@@ -17,7 +17,7 @@ using testing::TinyOptions;
 
 using Rows = std::vector<std::vector<float>>;
 
-EngineOptions Options(const std::string& arch, const std::string& spec) {
+EngineOptions CodecOptions(const std::string& arch, const std::string& spec) {
   EngineOptions o = TinyOptions(arch);
   o.logit_rows = 1;
   if (spec.empty()) return o;
@@ -27,56 +27,32 @@ EngineOptions Options(const std::string& arch, const std::string& spec) {
   return o;
 }
 
-// The prompt's logits, then those of each further token; `after` sees the engine after each.
-template <class F>
-Rows PromptAndTokens(Engine& engine, uint32_t sequence, std::span<const Token> tokens,
-                     size_t prompt, const F& after) {
-  Rows rows;
-  const auto take = [&] {
-    const auto row = engine.logits(0);
-    rows.emplace_back(row.begin(), row.end());
-    after();
-  };
-  const Status status = engine.Prefill(sequence, tokens.first(prompt), nullptr);
-  EXPECT_TRUE(status.ok());
-  if (!status.ok()) return rows;
-  take();
-  for (size_t i = prompt; i < tokens.size(); ++i) {
-    const StepItem item{sequence, tokens.subspan(i, 1), StepItem::Logits::kLast};
-    EXPECT_TRUE(engine.Step({&item, 1}).ok());
-    take();
-  }
-  return rows;
-}
-Rows PromptAndTokens(Engine& engine, uint32_t sequence, std::span<const Token> tokens,
-                     size_t prompt) {
-  return PromptAndTokens(engine, sequence, tokens, prompt, [] {});
-}
-
-constexpr const char* kSpecs[] = {"kivi:group=16,residual=32", "kivi:bits=4,group=16,residual=48",
-                                  "kivi:key-bits=4,value-bits=2,group=16,residual=128"};
-constexpr const char* kArchs[] = {"llama", "qwen2", "gemma3"};
+constexpr const char* kCodecSpecs[] = {"kivi:group=16,residual=32",
+                                       "kivi:bits=4,group=16,residual=48",
+                                       "kivi:key-bits=4,value-bits=2,group=16,residual=128"};
+constexpr const char* kCodecArchs[] = {"llama", "qwen2", "gemma3"};
 
 TEST(EngineCodec, WhereNothingIsCodedNotABitChanges) {
-  for (const char* arch : kArchs) {
-    SNUG_NEED(Options(arch, "").model_path);
-    auto dense = OpenOrFail(Options(arch, ""));
+  for (const char* arch : kCodecArchs) {
+    SNUG_NEED(CodecOptions(arch, "").model_path);
+    auto dense = OpenOrFail(CodecOptions(arch, ""));
     const auto tokens = SomeTokens(127, dense->config().vocab);
-    auto engine = OpenOrFail(Options(arch, "kivi:group=16,residual=128"));
-    EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 100), PromptAndTokens(*dense, 0, tokens, 100));
+    auto engine = OpenOrFail(CodecOptions(arch, "kivi:group=16,residual=128"));
+    EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 100),
+              testing::PromptAndTokens(*dense, 0, tokens, 100));
     EXPECT_EQ(engine->cache().coded(0, engine->config().layers - 1).codec, nullptr);
   }
 }
 
 TEST(EngineCodec, PromptsAreExactAndWhatFollowsIsNot) {
-  for (const char* arch : kArchs) {
-    SNUG_NEED(Options(arch, "").model_path);
-    auto dense = OpenOrFail(Options(arch, ""));
+  for (const char* arch : kCodecArchs) {
+    SNUG_NEED(CodecOptions(arch, "").model_path);
+    auto dense = OpenOrFail(CodecOptions(arch, ""));
     const auto tokens = SomeTokens(200, dense->config().vocab);
-    const auto reference = PromptAndTokens(*dense, 0, tokens, 190);
-    for (const char* spec : kSpecs) {
-      auto engine = OpenOrFail(Options(arch, spec));
-      const auto rows = PromptAndTokens(*engine, 0, tokens, 190);
+    const auto reference = testing::PromptAndTokens(*dense, 0, tokens, 190);
+    for (const char* spec : kCodecSpecs) {
+      auto engine = OpenOrFail(CodecOptions(arch, spec));
+      const auto rows = testing::PromptAndTokens(*engine, 0, tokens, 190);
       EXPECT_EQ(rows.front(), reference.front()) << arch << " " << spec;
       EXPECT_NE(rows.back(), reference.back()) << arch << " " << spec;
     }
@@ -84,13 +60,13 @@ TEST(EngineCodec, PromptsAreExactAndWhatFollowsIsNot) {
 }
 
 TEST(EngineCodec, CountsAreThoseOfTheRule) {
-  const EngineOptions o = Options("qwen2", "kivi:group=16,residual=32");
+  const EngineOptions o = CodecOptions("qwen2", "kivi:group=16,residual=32");
   SNUG_NEED(o.model_path);
   auto engine = OpenOrFail(o);
   const auto tokens = SomeTokens(140, engine->config().vocab);
   for (const size_t prompt : {1u, 31u, 32u, 33u, 64u, 100u}) {
     engine->Clear(0);
-    PromptAndTokens(*engine, 0, std::span(tokens).first(prompt + 40), prompt, [&] {
+    testing::PromptAndTokens(*engine, 0, std::span(tokens).first(prompt + 40), prompt, [&] {
       const uint32_t n = engine->length(0);
       for (uint32_t l = 0; l < engine->config().layers; ++l) {
         const CodedRows rows = engine->cache().coded(0, l);
@@ -104,8 +80,8 @@ TEST(EngineCodec, CountsAreThoseOfTheRule) {
 // The kernel over the cache of a real run against double precision over decoded rows, after every
 // step.
 TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
-  for (const char* arch : kArchs) {
-    const EngineOptions o = Options(arch, "kivi:group=16,residual=32");
+  for (const char* arch : kCodecArchs) {
+    const EngineOptions o = CodecOptions(arch, "kivi:group=16,residual=32");
     SNUG_NEED(o.model_path);
     auto engine = OpenOrFail(o);
     const ModelConfig& c = engine->config();
@@ -116,7 +92,7 @@ TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
     uint8_t* room = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) % 64;
     std::vector<float> partial(PartialFloats(1, c.heads, c.head_dim, 256));
     uint64_t coded = 0, seen = 0;
-    PromptAndTokens(*engine, 0, tokens, 120, [&] {
+    testing::PromptAndTokens(*engine, 0, tokens, 120, [&] {
       for (uint32_t l = 0; l < c.layers; ++l) {
         if (!engine->cache().layout().Codes(l)) continue;
         AttentionArgs a;
@@ -149,22 +125,22 @@ TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
 }
 
 TEST(EngineCodec, ChunksThreadsBatchesAndPlaceDoNotChangeABit) {
-  for (const char* arch : kArchs) {
-    SNUG_NEED(Options(arch, "").model_path);
-    for (const char* spec : kSpecs) {
+  for (const char* arch : kCodecArchs) {
+    SNUG_NEED(CodecOptions(arch, "").model_path);
+    for (const char* spec : kCodecSpecs) {
       Rows reference, second;
       std::vector<Token> tokens;
       uint64_t held = 0;
       for (const uint32_t chunk : {64u, 1u, 7u, 200u}) {
-        EngineOptions o = Options(arch, spec);
+        EngineOptions o = CodecOptions(arch, spec);
         o.chunk = chunk;
         o.threads = chunk == 7 ? 3 : 1;
         if (chunk == 200) o.place = PlaceChoice::kStream;
         auto engine = OpenOrFail(o);
         if (tokens.empty()) tokens = SomeTokens(250, engine->config().vocab);
-        const auto rows = PromptAndTokens(*engine, 0, std::span(tokens).first(200), 170);
+        const auto rows = testing::PromptAndTokens(*engine, 0, std::span(tokens).first(200), 170);
         // A second prompt after what is coded.
-        const auto more = PromptAndTokens(*engine, 0, std::span(tokens).subspan(200), 40);
+        const auto more = testing::PromptAndTokens(*engine, 0, std::span(tokens).subspan(200), 40);
         if (reference.empty()) {
           reference = rows;
           second = more;
@@ -173,9 +149,11 @@ TEST(EngineCodec, ChunksThreadsBatchesAndPlaceDoNotChangeABit) {
         EXPECT_EQ(rows, reference) << arch << " " << spec << " " << chunk;
         EXPECT_EQ(more, second) << arch << " " << spec << " " << chunk;
         // Layers with a window hold more with longer chunks.
-        if (arch != std::string("gemma3")) EXPECT_EQ(engine->kv_bytes_held(), held) << spec;
+        if (arch != std::string("gemma3")) {
+          EXPECT_EQ(engine->kv_bytes_held(), held) << spec;
+        }
       }
-      EngineOptions o = Options(arch, spec);
+      EngineOptions o = CodecOptions(arch, spec);
       o.sequences = o.logit_rows = 2;
       auto engine = OpenOrFail(o);
       const std::span<const Token> all(tokens);
@@ -192,10 +170,10 @@ TEST(EngineCodec, ChunksThreadsBatchesAndPlaceDoNotChangeABit) {
 }
 
 TEST(EngineCodec, LedgerHoldsWhatThePlanSays) {
-  for (const char* arch : kArchs) {
-    for (const char* spec : kSpecs) {
+  for (const char* arch : kCodecArchs) {
+    for (const char* spec : kCodecSpecs) {
       for (const PlaceChoice place : {PlaceChoice::kResident, PlaceChoice::kStream}) {
-        EngineOptions o = Options(arch, spec);
+        EngineOptions o = CodecOptions(arch, spec);
         SNUG_NEED(o.model_path);
         o.place = place;
         o.sequences = 2;
@@ -215,8 +193,8 @@ TEST(EngineCodec, LedgerHoldsWhatThePlanSays) {
 // full contexts fit, one sequence after the other, and a sequence's pages serve again once it is
 // cleared.
 TEST(EngineCodec, FullContextsFitThePoolsExactly) {
-  for (const char* spec : kSpecs) {
-    EngineOptions o = Options("qwen2", spec);
+  for (const char* spec : kCodecSpecs) {
+    EngineOptions o = CodecOptions("qwen2", spec);
     SNUG_NEED(o.model_path);
     o.sequences = 2;
     auto engine = OpenOrFail(o);
@@ -224,7 +202,7 @@ TEST(EngineCodec, FullContextsFitThePoolsExactly) {
     Rows first;
     for (const uint32_t sequence : {0u, 1u, 0u}) {
       engine->Clear(sequence);
-      const auto rows = PromptAndTokens(*engine, sequence, tokens, 240);
+      const auto rows = testing::PromptAndTokens(*engine, sequence, tokens, 240);
       if (first.empty()) first = rows;
       EXPECT_EQ(rows, first) << spec;
     }
@@ -243,11 +221,11 @@ TEST(EngineCodec, FullContextsFitThePoolsExactly) {
 }
 
 TEST(EngineCodec, ACancelledPromptEmptiesTheSequence) {
-  auto o = Options("qwen2", kSpecs[0]);
+  auto o = CodecOptions("qwen2", kCodecSpecs[0]);
   SNUG_NEED(o.model_path);
   auto engine = OpenOrFail(o);
   const auto tokens = SomeTokens(200, engine->config().vocab);
-  const auto reference = PromptAndTokens(*engine, 0, tokens, 180);
+  const auto reference = testing::PromptAndTokens(*engine, 0, tokens, 180);
   for (const uint32_t at : {1u, 90u, 179u}) {
     engine->Clear(0);
     const Status s = engine->Prefill(0, std::span(tokens).first(180),
@@ -255,10 +233,10 @@ TEST(EngineCodec, ACancelledPromptEmptiesTheSequence) {
     ASSERT_FALSE(s.ok());
     EXPECT_EQ(s.error().code, Code::kCancelled);
     EXPECT_EQ(engine->kv_bytes_held(), 0u);
-    EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
+    EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
   }
   EXPECT_EQ(engine->ReusePrefix(0, tokens), 0u);
-  EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 180), reference);
+  EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference);
 }
 
 TEST(EngineCodec, RefusedByName) {
@@ -269,18 +247,18 @@ TEST(EngineCodec, RefusedByName) {
     EXPECT_NE(plan.error().message.find(why), std::string::npos) << plan.error().message;
   };
   for (const char* arch : {"mamba", "qwen3next"}) {
-    EngineOptions o = Options(arch, "kivi:group=16");
+    EngineOptions o = CodecOptions(arch, "kivi:group=16");
     SNUG_NEED(o.model_path);
     error(o, "keep a state instead of rows");
   }
-  EngineOptions o = Options("llama", "kivi:group=16");
+  EngineOptions o = CodecOptions("llama", "kivi:group=16");
   SNUG_NEED(o.model_path);
   o.lookup = true;
   error(o, "rolled back");
   o.lookup = false;
   o.keep = *ParseKeep("h2o");
   error(o, "leave holes in the groups of --kv kivi:group=16");
-  error(Options("llama", "kivi:group=64,residual=64"), "do not divide heads of");
+  error(CodecOptions("llama", "kivi:group=64,residual=64"), "do not divide heads of");
 }
 
 TEST(EngineCodec, WrongParametersAreNamed) {

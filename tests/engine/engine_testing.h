@@ -67,4 +67,32 @@ inline bool SameBits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
+// The prompt's logits, then those of each further token; `after` sees the engine after each.
+template <class F>
+std::vector<std::vector<float>> PromptAndTokens(Engine& engine, uint32_t sequence,
+                                                std::span<const Token> tokens, size_t prompt,
+                                                const F& after) {
+  std::vector<std::vector<float>> rows;
+  const auto take = [&] {
+    const auto row = engine.logits(0);
+    rows.emplace_back(row.begin(), row.end());
+    after();
+  };
+  const Status status = engine.Prefill(sequence, tokens.first(prompt), nullptr);
+  EXPECT_TRUE(status.ok());
+  if (!status.ok()) return rows;
+  take();
+  for (size_t i = prompt; i < tokens.size(); ++i) {
+    const StepItem item{sequence, tokens.subspan(i, 1), StepItem::Logits::kLast};
+    EXPECT_TRUE(engine.Step({&item, 1}).ok());
+    take();
+  }
+  return rows;
+}
+inline std::vector<std::vector<float>> PromptAndTokens(Engine& engine, uint32_t sequence,
+                                                       std::span<const Token> tokens,
+                                                       size_t prompt) {
+  return PromptAndTokens(engine, sequence, tokens, prompt, [] {});
+}
+
 }  // namespace snug::testing

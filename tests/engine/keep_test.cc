@@ -15,7 +15,7 @@ using testing::SameBits;
 using testing::SomeTokens;
 using testing::TinyOptions;
 
-EngineOptions Options(const std::string& arch, const std::string& keep) {
+EngineOptions KeepOptions(const std::string& arch, const std::string& keep) {
   EngineOptions o = TinyOptions(arch);
   o.logit_rows = 1;
   if (keep.empty()) return o;
@@ -23,26 +23,6 @@ EngineOptions Options(const std::string& arch, const std::string& keep) {
   EXPECT_TRUE(method.ok()) << keep;
   if (method.ok()) o.keep = *method;
   return o;
-}
-
-// The prompt's logits, then those of each further token.
-std::vector<std::vector<float>> PromptAndTokens(Engine& engine, uint32_t sequence,
-                                                std::span<const Token> tokens, size_t prompt) {
-  std::vector<std::vector<float>> rows;
-  const auto take = [&] {
-    const auto row = engine.logits(0);
-    rows.emplace_back(row.begin(), row.end());
-  };
-  const Status status = engine.Prefill(sequence, tokens.first(prompt), nullptr);
-  EXPECT_TRUE(status.ok());
-  if (!status.ok()) return rows;
-  take();
-  for (size_t i = prompt; i < tokens.size(); ++i) {
-    const StepItem item{sequence, tokens.subspan(i, 1), StepItem::Logits::kLast};
-    EXPECT_TRUE(engine.Step({&item, 1}).ok());
-    take();
-  }
-  return rows;
 }
 
 std::vector<std::vector<uint32_t>> AllKept(const Engine& engine, uint32_t sequence) {
@@ -64,26 +44,27 @@ constexpr const char* kArchs[] = {"llama", "qwen2", "gemma3"};
 
 TEST(EngineKeep, WhereEveryRowStaysNotABitChanges) {
   for (const char* arch : kArchs) {
-    SNUG_NEED(Options(arch, "").model_path);
-    auto dense = OpenOrFail(Options(arch, ""));
+    SNUG_NEED(KeepOptions(arch, "").model_path);
+    auto dense = OpenOrFail(KeepOptions(arch, ""));
     const auto tokens = SomeTokens(200, dense->config().vocab);
-    const auto reference = PromptAndTokens(*dense, 0, tokens, 150);
+    const auto reference = testing::PromptAndTokens(*dense, 0, tokens, 150);
     for (const char* spec : {"h2o:budget=256", "tova:budget=256", "snapkv:budget=256"}) {
-      auto engine = OpenOrFail(Options(arch, spec));
-      EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 150), reference) << arch << " " << spec;
+      auto engine = OpenOrFail(KeepOptions(arch, spec));
+      EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 150), reference)
+          << arch << " " << spec;
     }
   }
 }
 
 TEST(EngineKeep, PromptsAreExactAndWhatFollowsIsNot) {
   for (const char* arch : kArchs) {
-    SNUG_NEED(Options(arch, "").model_path);
-    auto dense = OpenOrFail(Options(arch, ""));
+    SNUG_NEED(KeepOptions(arch, "").model_path);
+    auto dense = OpenOrFail(KeepOptions(arch, ""));
     const auto tokens = SomeTokens(200, dense->config().vocab);
-    const auto reference = PromptAndTokens(*dense, 0, tokens, 190);
+    const auto reference = testing::PromptAndTokens(*dense, 0, tokens, 190);
     for (const char* spec : kSpecs) {
-      auto engine = OpenOrFail(Options(arch, spec));
-      const auto rows = PromptAndTokens(*engine, 0, tokens, 190);
+      auto engine = OpenOrFail(KeepOptions(arch, spec));
+      const auto rows = testing::PromptAndTokens(*engine, 0, tokens, 190);
       EXPECT_EQ(rows.front(), reference.front()) << arch << " " << spec;
       EXPECT_NE(rows.back(), reference.back()) << arch << " " << spec;
     }
@@ -92,20 +73,20 @@ TEST(EngineKeep, PromptsAreExactAndWhatFollowsIsNot) {
 
 TEST(EngineKeep, ChunksThreadsBatchesAndPlaceDoNotChangeWhatStays) {
   for (const char* arch : kArchs) {
-    SNUG_NEED(Options(arch, "").model_path);
+    SNUG_NEED(KeepOptions(arch, "").model_path);
     for (const char* spec : kSpecs) {
       std::vector<std::vector<float>> reference;
       std::vector<std::vector<uint32_t>> kept;
       std::vector<Token> tokens;
       uint64_t held = 0;
       for (const uint32_t chunk : {64u, 1u, 7u, 200u}) {
-        EngineOptions o = Options(arch, spec);
+        EngineOptions o = KeepOptions(arch, spec);
         o.chunk = chunk;
         o.threads = chunk == 7 ? 3 : 1;
         if (chunk == 200) o.place = PlaceChoice::kStream;
         auto engine = OpenOrFail(o);
         if (tokens.empty()) tokens = SomeTokens(200, engine->config().vocab);
-        const auto rows = PromptAndTokens(*engine, 0, tokens, 170);
+        const auto rows = testing::PromptAndTokens(*engine, 0, tokens, 170);
         if (reference.empty()) {
           reference = rows;
           kept = AllKept(*engine, 0);
@@ -119,7 +100,7 @@ TEST(EngineKeep, ChunksThreadsBatchesAndPlaceDoNotChangeWhatStays) {
         EXPECT_EQ(rows, reference) << arch << " " << spec << " " << chunk;
       }
       // Two sequences, one of which has other rows, take steps together.
-      EngineOptions o = Options(arch, spec);
+      EngineOptions o = KeepOptions(arch, spec);
       o.sequences = o.logit_rows = 2;
       auto engine = OpenOrFail(o);
       const std::span<const Token> all(tokens);
@@ -140,7 +121,7 @@ TEST(EngineKeep, LedgerHoldsWhatThePlanSays) {
   for (const char* arch : kArchs) {
     for (const char* spec : kSpecs) {
       for (const PlaceChoice place : {PlaceChoice::kResident, PlaceChoice::kStream}) {
-        EngineOptions o = Options(arch, spec);
+        EngineOptions o = KeepOptions(arch, spec);
         SNUG_NEED(o.model_path);
         o.place = place;
         o.sequences = 2;
@@ -161,7 +142,7 @@ TEST(EngineKeep, LedgerHoldsWhatThePlanSays) {
 TEST(EngineKeep, FullContextsFitThePool) {
   for (const char* arch : kArchs) {
     for (const char* spec : kSpecs) {
-      EngineOptions o = Options(arch, spec);
+      EngineOptions o = KeepOptions(arch, spec);
       SNUG_NEED(o.model_path);
       o.sequences = 2;
       auto engine = OpenOrFail(o);
@@ -169,7 +150,7 @@ TEST(EngineKeep, FullContextsFitThePool) {
       std::vector<std::vector<float>> first;
       for (const uint32_t sequence : {0u, 1u, 0u}) {
         engine->Clear(sequence);
-        const auto rows = PromptAndTokens(*engine, sequence, tokens, 240);
+        const auto rows = testing::PromptAndTokens(*engine, sequence, tokens, 240);
         if (first.empty()) first = rows;
         EXPECT_EQ(rows, first) << arch << " " << spec;
       }
@@ -183,12 +164,12 @@ TEST(EngineKeep, FullContextsFitThePool) {
 
 TEST(EngineKeep, ACancelledPromptEmptiesTheSequence) {
   for (const PlaceChoice place : {PlaceChoice::kResident, PlaceChoice::kStream}) {
-    EngineOptions o = Options("qwen2", "h2o:budget=70");
+    EngineOptions o = KeepOptions("qwen2", "h2o:budget=70");
     SNUG_NEED(o.model_path);
     o.place = place;
     auto engine = OpenOrFail(o);
     const auto tokens = SomeTokens(200, engine->config().vocab);
-    const auto reference = PromptAndTokens(*engine, 0, tokens, 180);
+    const auto reference = testing::PromptAndTokens(*engine, 0, tokens, 180);
     for (const uint32_t at : {1u, 90u, 179u}) {
       engine->Clear(0);
       uint32_t shown = 0;
@@ -202,20 +183,20 @@ TEST(EngineKeep, ACancelledPromptEmptiesTheSequence) {
       EXPECT_EQ(s.error().code, Code::kCancelled);
       EXPECT_EQ(engine->length(0), 0u);
       EXPECT_EQ(engine->kv_bytes_held(), 0u);
-      EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
+      EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
     }
   }
 }
 
 TEST(EngineKeep, PrefixesAreReadAgain) {
-  EngineOptions o = Options("qwen2", "h2o:budget=70");
+  EngineOptions o = KeepOptions("qwen2", "h2o:budget=70");
   SNUG_NEED(o.model_path);
   auto engine = OpenOrFail(o);
   const auto tokens = SomeTokens(200, engine->config().vocab);
-  const auto reference = PromptAndTokens(*engine, 0, tokens, 180);
+  const auto reference = testing::PromptAndTokens(*engine, 0, tokens, 180);
   EXPECT_EQ(engine->ReusePrefix(0, tokens), 0u);
   EXPECT_EQ(engine->length(0), 0u);
-  EXPECT_EQ(PromptAndTokens(*engine, 0, tokens, 180), reference);
+  EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference);
 }
 
 TEST(EngineKeep, GenerationStaysWithinTheRows) {
@@ -245,11 +226,11 @@ TEST(EngineKeep, RefusedByName) {
     EXPECT_NE(plan.error().message.find(why), std::string::npos) << plan.error().message;
   };
   for (const char* arch : {"mamba", "qwen3next"}) {
-    EngineOptions o = Options(arch, "h2o");
+    EngineOptions o = KeepOptions(arch, "h2o");
     SNUG_NEED(o.model_path);
     error(o, "keep a state instead of rows");
   }
-  EngineOptions o = Options("llama", "h2o");
+  EngineOptions o = KeepOptions("llama", "h2o");
   SNUG_NEED(o.model_path);
   o.lookup = true;
   error(o, "rolled back");

@@ -1,0 +1,116 @@
+#include "kernel/attention_rows.h"
+
+#include <cassert>
+#include <cstring>
+
+#include "kernel/attention_internal.h"
+
+namespace snug {
+namespace {
+
+// Tokens whose keys lie together: a column of the keys' tile.
+constexpr size_t kRun = kColumn / 2;
+
+size_t ElementBits(KvType type) {
+  switch (type) {
+    case KvType::kF32:
+      return 32;
+    case KvType::kF16:
+    case KvType::kBF16:
+      return 16;
+    case KvType::kQ8_0:
+      return 8;
+    case KvType::kQ4_0:
+      break;
+  }
+  return 4;
+}
+
+// The scales of kRun tokens, where the type has some.
+void CopyScales(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+                size_t to_slot) {
+  if (type != KvType::kQ8_0 && type != KvType::kQ4_0) return;
+  const size_t at = ScaleOffset(type, PaddedDim(head_dim));
+  for (size_t b = 0; b < head_dim / kKvBlock; ++b) {
+    const size_t row = at + b * kTileTokens * sizeof(uint16_t);
+    std::memcpy(to + row + to_slot * sizeof(uint16_t), from + row + from_slot * sizeof(uint16_t),
+                kRun * sizeof(uint16_t));
+  }
+}
+
+// kRun tokens from a multiple of kRun to another: their keys are one run of bytes, their values
+// one in each column of dimensions.
+void CopyRun(const AttentionArgs& a, const HeadTiles& from, size_t from_slot, uint8_t* keys,
+             uint8_t* values, size_t to_slot) {
+  const size_t key_bytes = a.head_dim * ElementBits(a.key_type) / 8;  // of a token
+  std::memcpy(keys + to_slot * key_bytes, from.keys + from_slot * key_bytes, kRun * key_bytes);
+  CopyScales(a.key_type, from.keys, from_slot, a.head_dim, keys, to_slot);
+  const size_t line = kColumn * ElementBits(a.value_type) / 8, column = kTileTokens / 2 * line;
+  for (size_t c = 0; c < PaddedDim(a.head_dim) * 2 / kColumn; ++c) {
+    std::memcpy(values + c * column + to_slot / 2 * line,
+                from.values + c * column + from_slot / 2 * line, kRun / 2 * line);
+  }
+  CopyScales(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
+}
+
+}  // namespace
+
+uint32_t ChosenTasks(const AttentionArgs& a, uint32_t count) {
+  return static_cast<uint32_t>((count + kSplitTokens - 1) / kSplitTokens) * a.kv_heads;
+}
+
+size_t StageBytes(KvType key_type, KvType value_type, size_t head_dim) {
+  return kSplitTiles * (KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim));
+}
+
+void AttendChosen(const AttentionArgs& a, const ChosenRows& chosen, uint32_t task, uint8_t* stage,
+                  uint8_t* scratch, float* partial) {
+  assert(a.tokens == 1 && a.window == 0);
+  const uint32_t head = task % a.kv_heads, split = task / a.kv_heads;
+  const size_t group = a.heads / a.kv_heads;
+  const auto begin = static_cast<uint32_t>(split * kSplitTokens);
+  const uint32_t n = std::min<uint32_t>(kSplitTokens, chosen.count - begin);
+  const uint32_t* rows = chosen.rows + head * chosen.stride + begin;
+  const size_t key_tile = KvTileBytes(a.key_type, a.head_dim);
+  const size_t tile = key_tile + KvTileBytes(a.value_type, a.head_dim);
+  // Slots that stay empty must be finite.
+  if (n % kTileTokens != 0) std::memset(stage + n / kTileTokens * tile, 0, tile);
+  for (uint32_t i = 0; i < n;) {
+    const HeadTiles from(a, {head, static_cast<uint32_t>(rows[i] / kTileTokens)});
+    uint8_t* keys = stage + i / kTileTokens * tile;
+    uint8_t* values = keys + key_tile;
+    const size_t from_slot = rows[i] % kTileTokens, to_slot = i % kTileTokens;
+    if (from_slot % kRun == 0 && to_slot % kRun == 0 && i + kRun <= n &&
+        rows[i + kRun - 1] == rows[i] + kRun - 1) {
+      CopyRun(a, from, from_slot, keys, values, to_slot);
+      i += kRun;
+      continue;
+    }
+    CopyKey(a.key_type, from.keys, from_slot, a.head_dim, keys, to_slot);
+    CopyValue(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
+    ++i;
+  }
+  // The gathered rows are a cache of their own, whose newest row is the last.
+  AttentionArgs own = a;
+  const uint8_t* tiles[kSplitTiles];
+  for (size_t t = 0; t < kSplitTiles; ++t) tiles[t] = stage + t * tile;
+  own.tiles = tiles;
+  own.page_heads = 1;
+  own.table_stride = 0;
+  own.first_pos = n - 1;
+  const Scratch s = LayOut(scratch, a.head_dim, group);
+  const Block b = Prepare(own, head, 0, 1, s);
+  Reset(b);
+  WalkTiles(own, b, {head, 0}, static_cast<uint32_t>((n + kTileTokens - 1) / kTileTokens),
+            {head, 0}, s.decoded);
+  KeepPartials(a, b, head, split, 0, partial);
+}
+
+void CombineChosen(const AttentionArgs& a, const ChosenRows& chosen, const float* partial,
+                   uint32_t head) {
+  AttentionPlan plan;
+  plan.splits = ChosenTasks(a, chosen.count) / a.kv_heads;
+  CombinePartials(a, plan, partial, 0, head);
+}
+
+}  // namespace snug

@@ -1,0 +1,83 @@
+#include "kv/read/read.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <functional>
+#include <vector>
+
+#include "kv/read/registry.h"
+
+namespace snug {
+namespace {
+
+constexpr const ReadEntry* kMethods[] = {
+    &kReadDoubleSparsity,  //
+    &kReadQuest,           //
+};
+
+uint32_t UnitsOf(uint32_t rows, uint32_t unit) { return (rows + unit - 1) / unit; }
+
+}  // namespace
+
+uint32_t ReadBudget::Units(uint32_t rows) const {
+  const uint32_t all = UnitsOf(rows, unit);
+  const double wanted = amount > 1 ? amount : std::max<double>(least, std::floor(amount * rows));
+  if (wanted >= rows) return all;
+  // The last rows may begin within a unit.
+  const uint64_t always = uint64_t{UnitsOf(sinks, unit)} + UnitsOf(recent, unit) + 1;
+  const uint64_t units = std::max<uint64_t>(UnitsOf(static_cast<uint32_t>(wanted), unit),
+                                            unit == 1 ? always - 1 : always);
+  return static_cast<uint32_t>(std::min<uint64_t>(all, units));
+}
+
+std::span<const ReadEntry* const> ReadMethods() { return kMethods; }
+
+Result<std::shared_ptr<const ReadMethod>> ParseRead(std::string_view spec) {
+  std::vector<SpecMethod> known;
+  for (const ReadEntry* entry : kMethods) known.push_back({entry->name, entry->parameters});
+  SNUG_ASSIGN(const SpecChoice choice, ParseSpec(spec, known, "--kv-read"));
+  SNUG_ASSIGN(std::shared_ptr<ReadMethod> method, kMethods[choice.method]->make(choice.values));
+  method->spec_ = spec;
+  return std::shared_ptr<const ReadMethod>(std::move(method));
+}
+
+void ChooseLargest(std::span<const float> scores, uint32_t count, float* room, uint32_t* chosen) {
+  assert(count <= scores.size());
+  if (count == 0) return;
+  // The least score that is chosen, by a histogram and then among those of its bin.
+  constexpr size_t kBins = 2048;
+  std::array<uint32_t, kBins> bins{};
+  float low = scores[0], high = scores[0];
+  for (const float s : scores) low = std::min(low, s), high = std::max(high, s);
+  // Halves, so that no difference overflows.
+  const float scale = static_cast<float>(kBins - 1) / std::max(high / 2 - low / 2, 1e-30f);
+  const auto bin_of = [&](float s) { return static_cast<uint32_t>((s / 2 - low / 2) * scale); };
+  for (const float s : scores) ++bins[bin_of(s)];
+  size_t bin = kBins;
+  uint32_t above = 0;
+  do {
+    above += bins[--bin];
+  } while (above < count);
+  above -= bins[bin];
+  uint32_t found = 0;
+  for (const float s : scores) {
+    room[found] = s;
+    found += bin_of(s) == bin ? 1 : 0;
+  }
+  const uint32_t left = count - above;  // of this bin
+  std::nth_element(room, room + (left - 1), room + found, std::greater<>());
+  const float least = room[left - 1];
+  const auto more =
+      static_cast<uint32_t>(std::count_if(room, room + left, [&](float s) { return s > least; }));
+  uint32_t ties = left - more, out = 0;
+  for (uint32_t i = 0; out < count; ++i) {
+    const float s = scores[i];
+    if (s < least || (s == least && ties == 0)) continue;
+    ties -= s == least ? 1 : 0;
+    chosen[out++] = i;
+  }
+}
+
+}  // namespace snug
