@@ -125,7 +125,7 @@ TEST_F(Contract, MethodsAreListed) {
   ASSERT_FALSE(list.empty());
   for (const Json& m : list) {
     Has(m, {"seam", "name", "source", "summary", "parameters"});
-    EXPECT_TRUE(m.contains(m["seam"] == "kv.keep" ? "observes" : "index"));
+    EXPECT_TRUE(m.contains(m["seam"] == "kv.read" ? "index" : "observes"));
     EXPECT_TRUE(testing::Exists(
         testing::SourcePath("docs/methods/" + m["name"].get<std::string>() + ".md")))
         << m["name"];
