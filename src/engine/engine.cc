@@ -37,9 +37,13 @@ Status Engine::Load() {
   }
   options_ = Resolved(config(), std::move(options_));
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
+  // Before the plan, which takes what is held now for the program's base, and refuses what lacks
+  // the file.
+  if (options_.read != nullptr && options_.read->needs_channels() && !options_.channels.empty()) {
+    SNUG_TRY(LoadChannels());
+  }
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
-  if (options_.read != nullptr && options_.read->needs_channels()) SNUG_TRY(LoadChannels());
   options_.snapshots = static_cast<int32_t>(plan_.snapshots);
 
   ledger_ = std::make_unique<Ledger>(plan_.budget);
@@ -155,7 +159,14 @@ void Engine::Truncate(uint32_t sequence, uint32_t length) {
 
 Status Engine::Rollback(uint32_t sequence, uint32_t length) {
   if (length >= cache_->length(sequence)) return {};
-  assert(!options_.by_layer() || length == 0);  // rows do not come back
+  if (options_.by_layer() && length != 0) {
+    return MakeError(
+        Code::kUsage,
+        fmt::format("a sequence of {} tokens cannot go back to {}: the cache dropped or "
+                    "coded its rows",
+                    cache_->length(sequence), length),
+        "clear it and give its tokens to Prefill");
+  }
   replay_.assign(history_[sequence].begin(), history_[sequence].begin() + length);
   Truncate(sequence, length);
   const std::span<const Token> all(replay_);
@@ -219,7 +230,12 @@ Status Engine::Check(std::span<const StepItem> items) const {
     rows += n;
     if (item.logits == StepItem::Logits::kLast) logit_rows += 1;
     if (item.logits == StepItem::Logits::kAll) logit_rows += n;
-    assert(!options_.by_layer() || n == 1);
+    if (options_.by_layer() && n != 1) {
+      return MakeError(
+          Code::kUsage,
+          fmt::format("a step of {} tokens: a cache that drops or codes rows takes one", n),
+          "give prompts to Prefill");
+    }
     SNUG_TRY(CheckTokens(item.sequence, item.tokens));
   }
   assert(rows > 0 && rows <= plan_.chunk && logit_rows <= plan_.logit_rows);

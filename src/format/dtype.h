@@ -55,6 +55,7 @@ float Mxfp4Scale(uint8_t e);
 
 // The slow, obvious reference: `n` weights (a multiple of the block) of `type` to float32.
 void Dequantize(DType type, const uint8_t* src, size_t n, float* dst);
+inline constexpr float kMaxHalf = 65504;  // the largest finite f16
 float HalfToFloat(uint16_t h);
 uint16_t FloatToHalf(float f);  // round to nearest even
 float BFloatToFloat(uint16_t b);

@@ -12,7 +12,6 @@
 namespace snug {
 namespace {
 
-constexpr float kMaxHalf = 65504;
 
 float ValueAt(KvType type, const uint8_t* tile, size_t index) {
   if (type == KvType::kF32) return reinterpret_cast<const float*>(tile)[index];

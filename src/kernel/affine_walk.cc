@@ -154,7 +154,7 @@ static void Fold(const Tile& t, const float* x, size_t x_stride, size_t n, float
 template <class F>
 static HWY_INLINE void ForProducts(const Tile& t, const float* x, size_t x_stride, size_t n,
                                    const F& f) {
-  constexpr size_t kMostGroups = 1024 / kWide;
+  constexpr size_t kMostGroups = kMaxHeadDim / kWide;
   float offsets[kRowTile * kMostGroups];
   HWY_ALIGN float sums[kRowTile * kWide];
   const bool coded = t.bits != 32;

@@ -19,6 +19,7 @@ std::string_view KvTypeName(KvType type);
 std::optional<KvType> ParseKvType(std::string_view name);
 
 inline constexpr size_t kTileTokens = 64;
+inline constexpr uint32_t kMaxHeadDim = 1024;  // of all attention kernels
 inline constexpr size_t kSplitTiles =
     4;  // 256 tokens: two per window of 512, so two threads share it
 inline constexpr size_t kSplitTokens = kTileTokens * kSplitTiles;

@@ -216,9 +216,8 @@ void AttendTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task
 void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const float* partial,
                      uint32_t row, uint32_t head) {
   const size_t padded = PaddedDim(a.head_dim), stride = PartStride(a.head_dim);
-  constexpr size_t kMaxDim = 1024;
-  assert(padded <= kMaxDim);
-  alignas(64) float total[kMaxDim];
+  assert(padded <= kMaxHeadDim);
+  alignas(64) float total[kMaxHeadDim];
   std::memset(total, 0, padded * sizeof(float));
   float max = -std::numeric_limits<float>::infinity(), sum = 0;
   for (uint32_t split = 0; split < plan.splits; ++split) {

@@ -10,7 +10,7 @@
 namespace snug {
 namespace {
 
-constexpr float kMaxHalf = 65504, kMaxBFloat = 3.38953139e38f;
+constexpr float kMaxBFloat = 3.38953139e38f;
 
 struct TypeName {
   KvType type;

@@ -149,7 +149,7 @@ void StoreNibbleLabel(const float* values, size_t n, size_t row, uint8_t* labels
   const size_t groups = (n + 7) / 8;
   auto* steps = reinterpret_cast<uint16_t*>(labels + groups * kTile * 4);
   const auto [low, high] = std::minmax_element(values, values + n);
-  const auto half = [](float v) { return FloatToHalf(std::clamp(v, -65504.0f, 65504.0f)); };
+  const auto half = [](float v) { return FloatToHalf(std::clamp(v, -kMaxHalf, kMaxHalf)); };
   steps[kTile + row] = half(*low);
   const float least = HalfToFloat(steps[kTile + row]);
   steps[row] = half(*high > least ? (*high - least) / 15 : 1.0f);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernel/attention.h"
 #include "kernel/ssm.h"
 
 namespace snug {
@@ -110,10 +111,11 @@ Result<ModelConfig> ReadCommonConfig(const ModelFile& file) {
   SNUG_ASSIGN(c.heads, ReadBounded(file, c.arch + ".attention.head_count", kMaxHeads));
   SNUG_ASSIGN(c.kv_heads, BoundedOr(file, c.arch + ".attention.head_count_kv", kMaxHeads, c.heads));
   SNUG_ASSIGN(c.head_dim,
-              BoundedOr(file, c.arch + ".attention.key_length", kMaxDim, c.dim / c.heads));
+              BoundedOr(file, c.arch + ".attention.key_length", kMaxHeadDim, c.dim / c.heads));
   SNUG_ASSIGN(const uint32_t value_dim,
-              BoundedOr(file, c.arch + ".attention.value_length", kMaxDim, c.head_dim));
-  if (c.heads % c.kv_heads != 0 || c.head_dim % 2 != 0 || value_dim != c.head_dim ||
+              BoundedOr(file, c.arch + ".attention.value_length", kMaxHeadDim, c.head_dim));
+  if (c.heads % c.kv_heads != 0 || c.head_dim % 2 != 0 || c.head_dim < 2 ||
+      c.head_dim > kMaxHeadDim || value_dim != c.head_dim ||
       uint64_t{c.heads} * c.head_dim > kMaxDim) {
     return MakeError(
         Code::kBadFile,

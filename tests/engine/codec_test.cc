@@ -11,7 +11,6 @@ namespace snug {
 namespace {
 
 using testing::OpenOrFail;
-using testing::SameBits;
 using testing::SomeTokens;
 using testing::TinyOptions;
 
@@ -156,15 +155,9 @@ TEST(EngineCodec, ChunksThreadsBatchesAndPlaceDoNotChangeABit) {
       EngineOptions o = CodecOptions(arch, spec);
       o.sequences = o.logit_rows = 2;
       auto engine = OpenOrFail(o);
-      const std::span<const Token> all(tokens);
-      ASSERT_TRUE(engine->Prefill(1, all.first(90), nullptr).ok());
-      ASSERT_TRUE(engine->Prefill(0, all.first(170), nullptr).ok());
-      for (size_t i = 170; i < 200; ++i) {
-        const StepItem items[] = {{1, all.subspan(i - 80, 1), StepItem::Logits::kLast},
-                                  {0, all.subspan(i, 1), StepItem::Logits::kLast}};
-        ASSERT_TRUE(engine->Step(items).ok());
-        ASSERT_TRUE(SameBits(engine->logits(1), reference[i - 169])) << arch << " " << spec;
-      }
+      testing::ExpectSameInABatch(
+          *engine, std::span(tokens).first(200), [&](size_t i) { return reference[i - 169]; },
+          std::string(arch) + " " + spec);
     }
   }
 }
@@ -178,12 +171,7 @@ TEST(EngineCodec, LedgerHoldsWhatThePlanSays) {
         o.place = place;
         o.sequences = 2;
         auto engine = OpenOrFail(o);
-        const LedgerSnapshot held = engine->ledger().snapshot();
-        for (size_t i = 0; i < kOwners; ++i) {
-          EXPECT_EQ(held.now[i], engine->plan().at_context[i])
-              << arch << " " << spec << " " << OwnerName(static_cast<Owner>(i));
-        }
-        EXPECT_EQ(held.total_peak, engine->plan().peak_total);
+        testing::ExpectLedgerHoldsThePlan(*engine, std::string(arch) + " " + spec);
       }
     }
   }
@@ -198,14 +186,7 @@ TEST(EngineCodec, FullContextsFitThePoolsExactly) {
     SNUG_NEED(o.model_path);
     o.sequences = 2;
     auto engine = OpenOrFail(o);
-    const auto tokens = SomeTokens(256, engine->config().vocab);
-    Rows first;
-    for (const uint32_t sequence : {0u, 1u, 0u}) {
-      engine->Clear(sequence);
-      const auto rows = testing::PromptAndTokens(*engine, sequence, tokens, 240);
-      if (first.empty()) first = rows;
-      EXPECT_EQ(rows, first) << spec;
-    }
+    testing::ExpectFullContextsFit(*engine, spec);
     // What is held: the coded tiles, and those that have an exact row.
     const KvLayout& l = engine->cache().layout();
     const uint32_t exact = l.codec->MostExact() - 1;
@@ -213,52 +194,44 @@ TEST(EngineCodec, FullContextsFitThePoolsExactly) {
     EXPECT_EQ(
         engine->kv_bytes_held(),
         2 * l.layers * (tiles * l.page_bytes() + l.coded().PagesOf(256) * l.coded().page_bytes()));
-    EXPECT_LE(engine->kv_bytes_held(), engine->plan().kv_bytes);
     engine->Clear(0);
     engine->Clear(1);
     EXPECT_EQ(engine->kv_bytes_held(), 0u);
   }
 }
 
-TEST(EngineCodec, ACancelledPromptEmptiesTheSequence) {
-  auto o = CodecOptions("qwen2", kCodecSpecs[0]);
+TEST(EngineCodec, CancelledPromptsAndPrefixesLeaveNothing) {
+  const auto o = CodecOptions("qwen2", kCodecSpecs[0]);
   SNUG_NEED(o.model_path);
   auto engine = OpenOrFail(o);
-  const auto tokens = SomeTokens(200, engine->config().vocab);
-  const auto reference = testing::PromptAndTokens(*engine, 0, tokens, 180);
-  for (const uint32_t at : {1u, 90u, 179u}) {
-    engine->Clear(0);
-    const Status s = engine->Prefill(0, std::span(tokens).first(180),
-                                     [&](uint32_t done, uint32_t) { return done < at; });
+  testing::ExpectCancelledPromptsLeaveNothing(*engine);
+  testing::ExpectPrefixesAreReadAgain(*engine);
+  // What the cache cannot do is an error, and changes nothing.
+  const auto tokens = SomeTokens(3, engine->config().vocab);
+  const StepItem several{0, tokens, StepItem::Logits::kLast};
+  const uint32_t length = engine->length(0);
+  for (const Status& s : {engine->Step({&several, 1}), engine->Rollback(0, length - 1)}) {
     ASSERT_FALSE(s.ok());
-    EXPECT_EQ(s.error().code, Code::kCancelled);
-    EXPECT_EQ(engine->kv_bytes_held(), 0u);
-    EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
+    EXPECT_EQ(s.error().code, Code::kUsage);
   }
-  EXPECT_EQ(engine->ReusePrefix(0, tokens), 0u);
-  EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference);
+  EXPECT_EQ(engine->length(0), length);
 }
 
 TEST(EngineCodec, RefusedByName) {
-  const auto error = [](const EngineOptions& o, const std::string& why) {
-    auto plan = PlanFile(o);
-    ASSERT_FALSE(plan.ok()) << why;
-    EXPECT_EQ(plan.error().code, Code::kUsage);
-    EXPECT_NE(plan.error().message.find(why), std::string::npos) << plan.error().message;
-  };
   for (const char* arch : {"mamba", "qwen3next"}) {
-    EngineOptions o = CodecOptions(arch, "kivi:group=16");
+    const EngineOptions o = CodecOptions(arch, "kivi:group=16");
     SNUG_NEED(o.model_path);
-    error(o, "keep a state instead of rows");
+    testing::ExpectRefused(o, {"keep a state instead of rows"});
   }
   EngineOptions o = CodecOptions("llama", "kivi:group=16");
   SNUG_NEED(o.model_path);
   o.lookup = true;
-  error(o, "rolled back");
+  testing::ExpectRefused(o, {"rolled back"});
   o.lookup = false;
   o.keep = *ParseKeep("h2o");
-  error(o, "leave holes in the groups of --kv kivi:group=16");
-  error(CodecOptions("llama", "kivi:group=64,residual=64"), "do not divide heads of");
+  testing::ExpectRefused(o, {"leave holes in the groups of --kv kivi:group=16"});
+  testing::ExpectRefused(CodecOptions("llama", "kivi:group=64,residual=64"),
+                         {"do not divide heads of"});
 }
 
 TEST(EngineCodec, WrongParametersAreNamed) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
@@ -93,6 +95,84 @@ inline std::vector<std::vector<float>> PromptAndTokens(Engine& engine, uint32_t 
                                                        std::span<const Token> tokens,
                                                        size_t prompt) {
   return PromptAndTokens(engine, sequence, tokens, prompt, [] {});
+}
+
+// A sequence of 170 tokens and, begun earlier, one of 90 take steps together: row(i) is what the
+// first is to give after token i of `tokens`, from 170 on.
+template <class F>
+void ExpectSameInABatch(Engine& engine, std::span<const Token> tokens, const F& row,
+                        const std::string& what) {
+  ASSERT_TRUE(engine.Prefill(1, tokens.first(90), nullptr).ok());
+  ASSERT_TRUE(engine.Prefill(0, tokens.first(170), nullptr).ok());
+  for (size_t i = 170; i < tokens.size(); ++i) {
+    const StepItem items[] = {{1, tokens.subspan(i - 80, 1), StepItem::Logits::kLast},
+                              {0, tokens.subspan(i, 1), StepItem::Logits::kLast}};
+    ASSERT_TRUE(engine.Step(items).ok());
+    ASSERT_TRUE(SameBits(engine.logits(1), row(i))) << what << " " << i;
+  }
+}
+
+// Sequences 0, 1 and 0 anew fill their contexts of 256 tokens and give the same rows.
+inline void ExpectFullContextsFit(Engine& engine, const std::string& what) {
+  const auto tokens = SomeTokens(256, engine.config().vocab);
+  std::vector<std::vector<float>> first;
+  for (const uint32_t sequence : {0u, 1u, 0u}) {
+    engine.Clear(sequence);
+    const auto rows = PromptAndTokens(engine, sequence, tokens, 240);
+    if (first.empty()) first = rows;
+    EXPECT_EQ(rows, first) << what;
+  }
+  EXPECT_LE(engine.kv_bytes_held(), engine.plan().kv_bytes);
+}
+
+// A prompt that is cancelled on its way leaves an empty sequence, which then gives what it would
+// have given.
+inline void ExpectCancelledPromptsLeaveNothing(Engine& engine) {
+  const auto tokens = SomeTokens(200, engine.config().vocab);
+  const auto reference = PromptAndTokens(engine, 0, tokens, 180);
+  for (const uint32_t at : {1u, 90u, 179u}) {
+    engine.Clear(0);
+    uint32_t shown = 0;
+    const Status s = engine.Prefill(0, std::span(tokens).first(180), [&](uint32_t done, uint32_t) {
+      EXPECT_GE(done, shown);
+      shown = done;
+      return done < at;
+    });
+    ASSERT_FALSE(s.ok());
+    EXPECT_EQ(s.error().code, Code::kCancelled);
+    EXPECT_EQ(engine.length(0), 0u);
+    EXPECT_EQ(engine.kv_bytes_held(), 0u);
+    EXPECT_EQ(PromptAndTokens(engine, 0, tokens, 180), reference) << at;
+  }
+}
+
+inline void ExpectPrefixesAreReadAgain(Engine& engine) {
+  engine.Clear(0);
+  const auto tokens = SomeTokens(200, engine.config().vocab);
+  const auto reference = PromptAndTokens(engine, 0, tokens, 180);
+  EXPECT_EQ(engine.ReusePrefix(0, tokens), 0u);
+  EXPECT_EQ(engine.length(0), 0u);
+  EXPECT_EQ(PromptAndTokens(engine, 0, tokens, 180), reference);
+}
+
+inline void ExpectLedgerHoldsThePlan(Engine& engine, const std::string& what) {
+  const LedgerSnapshot held = engine.ledger().snapshot();
+  for (size_t i = 0; i < kOwners; ++i) {
+    EXPECT_EQ(held.now[i], engine.plan().at_context[i])
+        << what << " " << OwnerName(static_cast<Owner>(i));
+  }
+  EXPECT_EQ(held.total_peak, engine.plan().peak_total) << what;
+}
+
+// A plan is refused as misuse, in a message that has all of `parts`.
+inline void ExpectRefused(const EngineOptions& options,
+                          std::initializer_list<std::string_view> parts) {
+  auto plan = PlanFile(options);
+  ASSERT_FALSE(plan.ok()) << *parts.begin();
+  EXPECT_EQ(plan.error().code, Code::kUsage);
+  for (const std::string_view part : parts) {
+    EXPECT_NE(plan.error().message.find(part), std::string::npos) << plan.error().message;
+  }
 }
 
 }  // namespace snug::testing

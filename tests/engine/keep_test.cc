@@ -9,9 +9,7 @@
 namespace snug {
 namespace {
 
-using testing::AllLogits;
 using testing::OpenOrFail;
-using testing::SameBits;
 using testing::SomeTokens;
 using testing::TinyOptions;
 
@@ -103,15 +101,9 @@ TEST(EngineKeep, ChunksThreadsBatchesAndPlaceDoNotChangeWhatStays) {
       EngineOptions o = KeepOptions(arch, spec);
       o.sequences = o.logit_rows = 2;
       auto engine = OpenOrFail(o);
-      const std::span<const Token> all(tokens);
-      ASSERT_TRUE(engine->Prefill(1, all.first(90), nullptr).ok());
-      ASSERT_TRUE(engine->Prefill(0, all.first(170), nullptr).ok());
-      for (size_t i = 170; i < 200; ++i) {
-        const StepItem items[] = {{1, all.subspan(i - 80, 1), StepItem::Logits::kLast},
-                                  {0, all.subspan(i, 1), StepItem::Logits::kLast}};
-        ASSERT_TRUE(engine->Step(items).ok());
-        ASSERT_TRUE(SameBits(engine->logits(1), reference[i - 169])) << arch << " " << spec;
-      }
+      testing::ExpectSameInABatch(
+          *engine, std::span(tokens).first(200), [&](size_t i) { return reference[i - 169]; },
+          std::string(arch) + " " + spec);
       EXPECT_EQ(AllKept(*engine, 0), kept) << arch << " " << spec;
     }
   }
@@ -126,12 +118,7 @@ TEST(EngineKeep, LedgerHoldsWhatThePlanSays) {
         o.place = place;
         o.sequences = 2;
         auto engine = OpenOrFail(o);
-        const LedgerSnapshot held = engine->ledger().snapshot();
-        for (size_t i = 0; i < kOwners; ++i) {
-          EXPECT_EQ(held.now[i], engine->plan().at_context[i])
-              << arch << " " << spec << " " << OwnerName(static_cast<Owner>(i));
-        }
-        EXPECT_EQ(held.total_peak, engine->plan().peak_total);
+        testing::ExpectLedgerHoldsThePlan(*engine, std::string(arch) + " " + spec);
       }
     }
   }
@@ -146,15 +133,7 @@ TEST(EngineKeep, FullContextsFitThePool) {
       SNUG_NEED(o.model_path);
       o.sequences = 2;
       auto engine = OpenOrFail(o);
-      const auto tokens = SomeTokens(256, engine->config().vocab);
-      std::vector<std::vector<float>> first;
-      for (const uint32_t sequence : {0u, 1u, 0u}) {
-        engine->Clear(sequence);
-        const auto rows = testing::PromptAndTokens(*engine, sequence, tokens, 240);
-        if (first.empty()) first = rows;
-        EXPECT_EQ(rows, first) << arch << " " << spec;
-      }
-      EXPECT_LE(engine->kv_bytes_held(), engine->plan().kv_bytes);
+      testing::ExpectFullContextsFit(*engine, std::string(arch) + " " + spec);
       engine->Clear(0);
       engine->Clear(1);
       EXPECT_EQ(engine->kv_bytes_held(), 0u);
@@ -168,23 +147,7 @@ TEST(EngineKeep, ACancelledPromptEmptiesTheSequence) {
     SNUG_NEED(o.model_path);
     o.place = place;
     auto engine = OpenOrFail(o);
-    const auto tokens = SomeTokens(200, engine->config().vocab);
-    const auto reference = testing::PromptAndTokens(*engine, 0, tokens, 180);
-    for (const uint32_t at : {1u, 90u, 179u}) {
-      engine->Clear(0);
-      uint32_t shown = 0;
-      const Status s =
-          engine->Prefill(0, std::span(tokens).first(180), [&](uint32_t done, uint32_t) {
-            EXPECT_GE(done, shown);
-            shown = done;
-            return done < at;
-          });
-      ASSERT_FALSE(s.ok());
-      EXPECT_EQ(s.error().code, Code::kCancelled);
-      EXPECT_EQ(engine->length(0), 0u);
-      EXPECT_EQ(engine->kv_bytes_held(), 0u);
-      EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference) << at;
-    }
+    testing::ExpectCancelledPromptsLeaveNothing(*engine);
   }
 }
 
@@ -192,11 +155,7 @@ TEST(EngineKeep, PrefixesAreReadAgain) {
   EngineOptions o = KeepOptions("qwen2", "h2o:budget=70");
   SNUG_NEED(o.model_path);
   auto engine = OpenOrFail(o);
-  const auto tokens = SomeTokens(200, engine->config().vocab);
-  const auto reference = testing::PromptAndTokens(*engine, 0, tokens, 180);
-  EXPECT_EQ(engine->ReusePrefix(0, tokens), 0u);
-  EXPECT_EQ(engine->length(0), 0u);
-  EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 180), reference);
+  testing::ExpectPrefixesAreReadAgain(*engine);
 }
 
 TEST(EngineKeep, GenerationStaysWithinTheRows) {
@@ -218,22 +177,15 @@ TEST(EngineKeep, GenerationStaysWithinTheRows) {
 }
 
 TEST(EngineKeep, RefusedByName) {
-  const auto error = [](EngineOptions o, const std::string& why) {
-    auto plan = PlanFile(o);
-    ASSERT_FALSE(plan.ok()) << why;
-    EXPECT_EQ(plan.error().code, Code::kUsage);
-    EXPECT_NE(plan.error().message.find("--kv-keep h2o"), std::string::npos);
-    EXPECT_NE(plan.error().message.find(why), std::string::npos) << plan.error().message;
-  };
   for (const char* arch : {"mamba", "qwen3next"}) {
-    EngineOptions o = KeepOptions(arch, "h2o");
+    const EngineOptions o = KeepOptions(arch, "h2o");
     SNUG_NEED(o.model_path);
-    error(o, "keep a state instead of rows");
+    testing::ExpectRefused(o, {"--kv-keep h2o", "keep a state instead of rows"});
   }
   EngineOptions o = KeepOptions("llama", "h2o");
   SNUG_NEED(o.model_path);
   o.lookup = true;
-  error(o, "rolled back");
+  testing::ExpectRefused(o, {"--kv-keep h2o", "rolled back"});
 }
 
 }  // namespace

@@ -104,7 +104,6 @@ TEST(EngineRead, ChunksThreadsStepsBatchesAndPlaceChangeNothing) {
       auto first = OpenOrFail(ReadOptions(arch, spec));
       const size_t vocab = first->config().vocab;
       const auto tokens = SomeTokens(220, first->config().vocab);
-      const std::span<const Token> all(tokens);
       const auto reference = PromptAndSteps(*first, 0, tokens, 170);
       for (const uint32_t chunk : {1u, 7u, 220u}) {
         EngineOptions o = ReadOptions(arch, spec);
@@ -120,15 +119,10 @@ TEST(EngineRead, ChunksThreadsStepsBatchesAndPlaceChangeNothing) {
       EngineOptions o = ReadOptions(arch, spec);
       o.sequences = 2;
       auto engine = OpenOrFail(o);
-      ASSERT_TRUE(engine->Prefill(1, all.first(90), nullptr).ok());
-      ASSERT_TRUE(engine->Prefill(0, all.first(170), nullptr).ok());
-      for (size_t i = 170; i < 220; ++i) {
-        const StepItem items[] = {{1, all.subspan(i - 80, 1), StepItem::Logits::kLast},
-                                  {0, all.subspan(i, 1), StepItem::Logits::kLast}};
-        ASSERT_TRUE(engine->Step(items).ok());
-        const auto want = std::span(reference).subspan((i - 169) * vocab, vocab);
-        ASSERT_TRUE(SameBits(engine->logits(1), want)) << arch << " " << spec;
-      }
+      testing::ExpectSameInABatch(
+          *engine, tokens,
+          [&](size_t i) { return std::span(reference).subspan((i - 169) * vocab, vocab); },
+          std::string(arch) + " " + spec);
     }
   }
 }
@@ -211,12 +205,7 @@ TEST(EngineRead, LedgerHoldsWhatThePlanSays) {
       EngineOptions o = ReadOptions(arch, spec);
       o.sequences = 2;
       auto engine = OpenOrFail(o);
-      const LedgerSnapshot held = engine->ledger().snapshot();
-      for (size_t i = 0; i < kOwners; ++i) {
-        EXPECT_EQ(held.now[i], engine->plan().at_context[i])
-            << arch << " " << spec << " " << OwnerName(static_cast<Owner>(i));
-      }
-      EXPECT_EQ(held.total_peak, engine->plan().peak_total);
+      testing::ExpectLedgerHoldsThePlan(*engine, std::string(arch) + " " + spec);
       EXPECT_GT(engine->plan().kv_bytes, 2 * dense->kv_bytes);  // the index lies there
     }
   }
@@ -271,31 +260,25 @@ TEST(EngineRead, RankingsOfOtherWeightsAreRefused) {
 }
 
 TEST(EngineRead, RefusedByName) {
-  const auto error = [](const EngineOptions& o, const std::string& why) {
-    auto plan = PlanFile(o);
-    ASSERT_FALSE(plan.ok()) << why;
-    EXPECT_EQ(plan.error().code, Code::kUsage);
-    EXPECT_NE(plan.error().message.find("--kv-read quest"), std::string::npos);
-    EXPECT_NE(plan.error().message.find(why), std::string::npos) << plan.error().message;
-  };
+  const std::string quest = "--kv-read quest";
   for (const char* arch : {"mamba", "qwen3next"}) {
     EngineOptions o = ReadOptions(arch, "quest");
     SNUG_NEED(o.model_path);
-    error(o, "keep a state");
+    testing::ExpectRefused(o, {quest, "keep a state"});
   }
   EngineOptions o = ReadOptions("llama", "quest");
   SNUG_NEED(o.model_path);
   for (const char* keep : {"h2o", "keyformer", "tova"}) {
     o.keep = *ParseKeep(keep);
-    error(o, std::string("--kv-keep ") + keep + " observes");
+    testing::ExpectRefused(o, {quest, std::string("--kv-keep ") + keep + " observes"});
   }
   for (const char* keep : {"snapkv", "sink-window", "random"}) {
     o.keep = *ParseKeep(keep);
-    error(o, std::string("--kv-keep ") + keep + " moves rows");
+    testing::ExpectRefused(o, {quest, std::string("--kv-keep ") + keep + " moves rows"});
   }
   o.keep = nullptr;
   o.codec = *ParseCodec("kivi:residual=32,group=16");
-  error(o, "cannot be gathered one by one");
+  testing::ExpectRefused(o, {quest, "cannot be gathered one by one"});
 }
 
 }  // namespace

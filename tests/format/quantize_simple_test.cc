@@ -68,13 +68,20 @@ TEST(QuantizeSimple, IQ4_NLTakesTheNearestCodes) {
   }
 }
 
-TEST(QuantizeSimple, WhatIsNotFiniteIsNoFault) {
-  std::vector<float> x(256, 1.0f);
+// What is not finite spoils its own blocks: those beside them are as without it.
+TEST(QuantizeSimple, WhatIsNotFiniteStaysInItsBlocks) {
+  std::vector<float> x(512, 1.0f);
   x[3] = std::numeric_limits<float>::quiet_NaN();
   x[40] = std::numeric_limits<float>::infinity();
   x[70] = -std::numeric_limits<float>::infinity();
   x[100] = std::numeric_limits<float>::max();
-  for (const DType type : kEncoded) Encode(type, x);
+  for (const DType type : kEncoded) {
+    const std::vector<uint8_t> broken = Encode(type, x),
+                               sound = Encode(type, std::vector(512, 1.0f));
+    const auto half = static_cast<std::ptrdiff_t>(sound.size() / 2);
+    EXPECT_TRUE(std::equal(sound.begin() + half, sound.end(), broken.begin() + half))
+        << Info(type).name;
+  }
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ std::vector<ModelShape> AllShapes() {
       {.arch = "llama", .heads = 3, .kv_heads = 1, .head_dim = 64, .biased = true},
       {.arch = "llama", .dim = 40, .heads = 5, .kv_heads = 5, .head_dim = 80, .ffn = 33},
       {.arch = "llama", .heads = 1, .kv_heads = 1, .head_dim = 256, .tied = true, .window = 6},
+      {.arch = "llama", .heads = 2, .kv_heads = 1, .head_dim = 1024},
       {.arch = "llama", .dim = 64, .heads = 6, .head_dim = 96, .ffn = 96, .q8_0 = true},
       {.arch = "qwen2", .heads = 7, .kv_heads = 1, .head_dim = 112, .biased = true},
       {.arch = "qwen3", .heads = 9, .kv_heads = 3, .head_dim = 128, .tied = true},
@@ -136,6 +137,21 @@ TEST_P(ModelShapes, ChunksAndPlacesDoNotChangeABit) {
 
 INSTANTIATE_TEST_SUITE_P(Random, ModelShapes, ::testing::ValuesIn(AllShapes()),
                          [](const auto& param) { return param.param.name(); });
+
+TEST(HeadSizes, BeyondTheKernelsAreRefused) {
+  for (const uint32_t head_dim : {1026u, 4096u}) {
+    const std::string path = testing::TempDir() + "/large.gguf";
+    RandomModel({.heads = 1, .kv_heads = 1, .head_dim = head_dim}, 3).Write(path);
+    EngineOptions o;
+    o.model_path = path;
+    o.budget.bytes = 256 * kMiB;
+    auto plan = PlanFile(o);
+    ASSERT_FALSE(plan.ok()) << head_dim;
+    EXPECT_EQ(plan.error().code, Code::kBadFile);
+    EXPECT_NE(plan.error().message.find(std::to_string(head_dim)), std::string::npos)
+        << plan.error().message;
+  }
+}
 
 }  // namespace
 }  // namespace snug

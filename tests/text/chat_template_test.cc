@@ -369,10 +369,18 @@ TEST(HostileTemplates, DeepInputIsRefused) {
   EXPECT_EQ(Shown("{{ m }}", Json{{"m", INT64_MIN}}), "-9223372036854775808");
 }
 
+// Nothing but a text or an error about the template.
+void ExpectTextOrBadInput(const std::string& source, const Json& input) {
+  const auto text = Render(source, input);
+  if (text.ok()) return;
+  EXPECT_EQ(text.error().code, Code::kBadInput) << source;
+  EXPECT_FALSE(text.error().message.empty()) << source;
+}
+
 TEST(HostileTemplates, BrokenBytesDoNoHarm) {
   for (const std::string bad : {"\xff", "{{ '\xff\xc3' }}", "{{ \xff }}", "\xc3{{ x }}\xe2\x82",
                                 "{{ '\xf0\x9f'|upper|length }}", "{{ '\xc3'[0]|tojson }}"}) {
-    Render(bad, Json{{"x", "\xff\xfe"}}).ok();
+    ExpectTextOrBadInput(bad, Json{{"x", "\xff\xfe"}});
   }
   // Every prefix of a real template, and every single byte of it gone.
   const std::string path = testing::GoldenPath("templates/Qwen-Qwen2.5-7B-Instruct.jinja");
@@ -380,10 +388,10 @@ TEST(HostileTemplates, BrokenBytesDoNoHarm) {
   const auto source = ReadWholeFile(path, 1 << 20);
   const Json input = {{"messages", {{{"role", "user"}, {"content", "x"}}}}};
   for (size_t i = 0; i < source->size(); ++i) {
-    Render(source->substr(0, i), input).ok();
+    ExpectTextOrBadInput(source->substr(0, i), input);
     std::string less = *source;
     less.erase(i, 1);
-    Render(less, input).ok();
+    ExpectTextOrBadInput(less, input);
   }
 }
 

@@ -1,7 +1,6 @@
 #include "kv/codec/codec.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "kv/codec/registry.h"
 
@@ -23,12 +22,7 @@ bool NamesCodec(std::string_view spec) {
 }
 
 Result<std::shared_ptr<const KvCodec>> ParseCodec(std::string_view spec) {
-  std::vector<SpecMethod> known;
-  for (const CodecEntry* entry : kCodecs) known.push_back({entry->name, entry->parameters});
-  SNUG_ASSIGN(const SpecChoice choice, ParseSpec(spec, known, "--kv"));
-  SNUG_ASSIGN(std::shared_ptr<KvCodec> codec, kCodecs[choice.method]->make(choice.values));
-  codec->spec_ = spec;
-  return std::shared_ptr<const KvCodec>(std::move(codec));
+  return ParseMethod<KvCodec>(spec, Codecs(), "--kv");
 }
 
 }  // namespace snug

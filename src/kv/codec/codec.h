@@ -13,18 +13,17 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include "base/spec.h"
 #include "base/status.h"
 #include "kernel/tile_codec.h"
+#include "kv/method.h"
 
 namespace snug {
 
-class KvCodec {
+class KvCodec : public KvMethod {
  public:
-  virtual ~KvCodec() = default;
   // Of a sequence of `tokens` tokens the first so many have coded keys (values); at most `tokens`,
   // and never less for more tokens. Multiples of the groups of its tiles.
   virtual uint32_t CodedKeys(uint32_t tokens) const = 0;
@@ -33,12 +32,6 @@ class KvCodec {
   virtual uint32_t MostExact() const = 0;
   // Its tiles for heads of a size. kUsage where it has none.
   virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim) const = 0;
-
-  const std::string& spec() const { return spec_; }  // as it was asked for
-
- private:
-  friend Result<std::shared_ptr<const KvCodec>> ParseCodec(std::string_view spec);
-  std::string spec_;
 };
 
 // A codec as the registry holds it.

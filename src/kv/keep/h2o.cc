@@ -36,9 +36,7 @@ const KeepEntry kKeepH2o = {
     "the last tokens and those that got the most attention",
     "column sums over all queries",
     kParameters,
-    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
-      return std::make_shared<H2o>(values);
-    },
+    MakeMethod<KeepMethod, H2o>,
 };
 
 }  // namespace snug

@@ -10,11 +10,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include "base/spec.h"
 #include "base/status.h"
+#include "kv/method.h"
 
 namespace snug {
 
@@ -56,9 +56,8 @@ struct KeepRoom {
   std::span<float> scores;
 };
 
-class KeepMethod {
+class KeepMethod : public KvMethod {
  public:
-  virtual ~KeepMethod() = default;
   virtual Observations observes() const { return {}; }
   // Rows of a layer and head that stay at the end of a prompt that makes the sequence `tokens`
   // long; never less for more tokens.
@@ -69,12 +68,6 @@ class KeepMethod {
   // arguments alone; heads of a layer are asked in parallel.
   virtual void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
                     KeepRoom room) const = 0;
-
-  const std::string& spec() const { return spec_; }  // as it was asked for
-
- private:
-  friend Result<std::shared_ptr<const KeepMethod>> ParseKeep(std::string_view spec);
-  std::string spec_;
 };
 
 // A method as the registry holds it.
@@ -83,7 +76,7 @@ struct KeepEntry {
   std::string_view summary;       // what stays
   std::string_view observes;      // what it asks of attention, in words
   std::span<const SpecParameter> parameters;
-  std::shared_ptr<KeepMethod> (*make)(std::span<const double> values);
+  Result<std::shared_ptr<KeepMethod>> (*make)(std::span<const double> values);
 };
 std::span<const KeepEntry* const> KeepMethods();
 

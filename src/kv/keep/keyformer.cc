@@ -48,9 +48,7 @@ const KeepEntry kKeepKeyformer = {
     "the last tokens and those that got the most attention, noise and rising temperature apart",
     "column sums over all queries of a noisy, flattened softmax",
     kParameters,
-    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
-      return std::make_shared<Keyformer>(values);
-    },
+    MakeMethod<KeepMethod, Keyformer>,
 };
 
 }  // namespace snug

@@ -50,14 +50,8 @@ class Random final : public KeepMethod {
 }  // namespace
 
 const KeepEntry kKeepRandom = {
-    "random",
-    "a baseline",
-    "the first tokens, the last ones, and a random sample of the rest",
-    "nothing",
-    kParameters,
-    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
-      return std::make_shared<Random>(values);
-    },
+    "random",  "a baseline", "the first tokens, the last ones, and a random sample of the rest",
+    "nothing", kParameters,  MakeMethod<KeepMethod, Random>,
 };
 
 }  // namespace snug

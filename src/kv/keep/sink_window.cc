@@ -37,9 +37,7 @@ const KeepEntry kKeepSinkWindow = {
     "the first tokens and the last ones",
     "nothing",
     kParameters,
-    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
-      return std::make_shared<SinkWindow>(values);
-    },
+    MakeMethod<KeepMethod, SinkWindow>,
 };
 
 }  // namespace snug

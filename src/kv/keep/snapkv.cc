@@ -73,9 +73,7 @@ const KeepEntry kKeepSnapKv = {
     "the prompt's last tokens, those that they attend to most, and the answer's last tokens",
     "column sums over the last queries of the prompt",
     kParameters,
-    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
-      return std::make_shared<SnapKv>(values);
-    },
+    MakeMethod<KeepMethod, SnapKv>,
 };
 
 }  // namespace snug

@@ -35,9 +35,7 @@ const KeepEntry kKeepTova = {
     "what the last token attends to most, the same tokens in all heads of a layer",
     "column sums over the last query",
     kParameters,
-    [](std::span<const double> values) -> std::shared_ptr<KeepMethod> {
-      return std::make_shared<Tova>(values);
-    },
+    MakeMethod<KeepMethod, Tova>,
 };
 
 }  // namespace snug

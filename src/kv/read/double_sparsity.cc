@@ -22,18 +22,11 @@
 namespace snug {
 namespace {
 
-constexpr SpecParameter kParameters[] = {
-    TokensParameter("1/16"),
-    LeastParameter("256"),
-    kDenseLayersParameter,
-    SinksParameter("0"),
-    RecentParameter("1"),
+constexpr auto kParameters = WithReadBudget({
     {"channels", "channels of a label: up to 1 a share of the head's, above 1 so many", "1/4", 1e-4,
-     1024},
+     kMaxHeadDim},
     {"label-bits", "bits of a label's values: 4, or 16 for f16", "4", 4, 16, true},
-};
-constexpr size_t kMaxDim = 1024;
-constexpr float kMaxHalf = 65504;
+});
 
 float Half(float v) { return HalfToFloat(FloatToHalf(std::clamp(v, -kMaxHalf, kMaxHalf))); }
 
@@ -66,8 +59,8 @@ class DoubleSparsity final : public ReadMethod {
              uint8_t* index) const override {
     const uint32_t dim = keys.head_dim, n = Channels(dim);
     const uint16_t* best = ranking_->Head(layer, head);
-    assert(dim <= kMaxDim);
-    std::array<float, kMaxDim> key, label;
+    assert(dim <= kMaxHeadDim);
+    std::array<float, kMaxHeadDim> key, label;
     for (uint32_t r = first; r < last; ++r) {
       LoadKey(keys.type, keys.data, dim, r, key.data());
       for (uint32_t c = 0; c < n; ++c) label[c] = key[best[c]];
@@ -88,7 +81,7 @@ class DoubleSparsity final : public ReadMethod {
   void Prepare(const GroupQueries& queries, uint8_t* prepared) const override {
     const uint32_t dim = queries.head_dim, n = Channels(dim);
     const uint16_t* best = ranking_->Head(queries.layer, queries.kv_head);
-    std::array<float, kMaxDim> q;
+    std::array<float, kMaxHeadDim> q;
     for (uint32_t h = 0; h < queries.heads; ++h) {
       for (uint32_t c = 0; c < n; ++c) q[c] = queries.q[h * dim + best[c]];
       if (coded_) {
@@ -130,14 +123,15 @@ const ReadEntry kReadDoubleSparsity = {
     "each key's values on those channels, in 4 bits",
     kParameters,
     [](std::span<const double> values) -> Result<std::shared_ptr<ReadMethod>> {
-      if (values[6] != 4 && values[6] != 16) {
-        return MakeError(
-            Code::kUsage,
-            fmt::format("--kv-read double-sparsity: label-bits={} is neither 4 nor 16", values[6]),
-            "for example label-bits=4", {{"option", "--kv-read"}, {"parameter", "label-bits"}});
+      if (values[kOwnValues + 1] != 4 && values[kOwnValues + 1] != 16) {
+        return MakeError(Code::kUsage,
+                         fmt::format("--kv-read double-sparsity: label-bits={} is neither 4 nor 16",
+                                     values[kOwnValues + 1]),
+                         "for example label-bits=4",
+                         {{"option", "--kv-read"}, {"parameter", "label-bits"}});
       }
-      return std::shared_ptr<ReadMethod>(
-          std::make_shared<DoubleSparsity>(ReadBudgetOf(values, 1), values[5], values[6] == 4));
+      return std::shared_ptr<ReadMethod>(std::make_shared<DoubleSparsity>(
+          ReadBudgetOf(values, 1), values[kOwnValues], values[kOwnValues + 1] == 4));
     },
 };
 

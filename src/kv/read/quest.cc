@@ -16,16 +16,9 @@
 namespace snug {
 namespace {
 
-constexpr SpecParameter kParameters[] = {
-    TokensParameter("1/16"),
-    LeastParameter("256"),
-    kDenseLayersParameter,
-    SinksParameter("0"),
-    RecentParameter("1"),
-    {"page", "rows of a page: 1, 2, 4, 8, 16, 32 or 64", "16", 1, 64, true},
-};
-constexpr size_t kMaxDim = 1024;
-constexpr float kMaxHalf = 65504;
+constexpr auto kParameters = WithReadBudget({
+    {"page", "rows of a page: 1, 2, 4, 8, 16, 32 or 64", "16", 1, kTileTokens, true},
+});
 
 // The least f16 that is not below v, of those that are finite.
 uint16_t HalfAbove(float v) {
@@ -47,8 +40,8 @@ class Quest final : public ReadMethod {
   void Index(const KeyTile& keys, uint32_t /*layer*/, uint32_t /*head*/, uint32_t first,
              uint32_t last, uint8_t* index) const override {
     const uint32_t dim = keys.head_dim;
-    assert(dim <= kMaxDim);
-    float key[kMaxDim], least[kMaxDim], most[kMaxDim];
+    assert(dim <= kMaxHeadDim);
+    float key[kMaxHeadDim], least[kMaxHeadDim], most[kMaxHeadDim];
     for (uint32_t begin = first / page_ * page_; begin < last; begin += page_) {
       const uint32_t end = std::min(begin + page_, last);
       LoadKey(keys.type, keys.data, dim, begin, least);
@@ -104,7 +97,7 @@ const ReadEntry kReadQuest = {
     "least and largest value of each channel of a page's keys, in f16",
     kParameters,
     [](std::span<const double> values) -> Result<std::shared_ptr<ReadMethod>> {
-      const auto page = static_cast<uint32_t>(values[5]);
+      const auto page = static_cast<uint32_t>(values[kOwnValues]);
       if (kTileTokens % page != 0) {
         return MakeError(
             Code::kUsage,

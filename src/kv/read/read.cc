@@ -5,7 +5,6 @@
 #include <cassert>
 #include <cmath>
 #include <functional>
-#include <vector>
 
 #include "kv/read/registry.h"
 
@@ -35,12 +34,7 @@ uint32_t ReadBudget::Units(uint32_t rows) const {
 std::span<const ReadEntry* const> ReadMethods() { return kMethods; }
 
 Result<std::shared_ptr<const ReadMethod>> ParseRead(std::string_view spec) {
-  std::vector<SpecMethod> known;
-  for (const ReadEntry* entry : kMethods) known.push_back({entry->name, entry->parameters});
-  SNUG_ASSIGN(const SpecChoice choice, ParseSpec(spec, known, "--kv-read"));
-  SNUG_ASSIGN(std::shared_ptr<ReadMethod> method, kMethods[choice.method]->make(choice.values));
-  method->spec_ = spec;
-  return std::shared_ptr<const ReadMethod>(std::move(method));
+  return ParseMethod<ReadMethod>(spec, ReadMethods(), "--kv-read");
 }
 
 void ChooseLargest(std::span<const float> scores, uint32_t count, float* room, uint32_t* chosen) {

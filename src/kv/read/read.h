@@ -10,12 +10,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include "base/spec.h"
 #include "base/status.h"
 #include "kernel/attention.h"
+#include "kv/method.h"
 
 namespace snug {
 
@@ -46,9 +46,8 @@ struct GroupQueries {
   uint32_t layer = 0, kv_head = 0;
 };
 
-class ReadMethod {
+class ReadMethod : public KvMethod {
  public:
-  virtual ~ReadMethod() = default;
   const ReadBudget& budget() const { return budget_; }
   bool Reads(uint32_t layer) const { return layer >= budget_.dense_layers; }
 
@@ -73,15 +72,11 @@ class ReadMethod {
   virtual void Score(const uint8_t* index, const uint8_t* prepared, uint32_t heads,
                      uint32_t head_dim, float* scores, size_t stride) const = 0;
 
-  const std::string& spec() const { return spec_; }  // as it was asked for
-
  protected:
   explicit ReadMethod(const ReadBudget& budget) : budget_(budget) {}
 
  private:
-  friend Result<std::shared_ptr<const ReadMethod>> ParseRead(std::string_view spec);
   const ReadBudget budget_;
-  std::string spec_;
 };
 
 // A method as the registry holds it.

@@ -1,6 +1,10 @@
 // The methods that read.cc lists, one line each, and the parameters that they share.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+
 #include "kv/read/read.h"
 
 namespace snug {
@@ -8,21 +12,22 @@ namespace snug {
 extern const ReadEntry kReadDoubleSparsity;
 extern const ReadEntry kReadQuest;
 
-// The first parameters of every method, in this order.
-constexpr SpecParameter TokensParameter(std::string_view standard) {
-  return {"tokens", "rows that are read: up to 1 a share of those there are, above 1 so many",
-          standard, 1e-4, 1e9};
-}
-constexpr SpecParameter LeastParameter(std::string_view standard) {
-  return {"least", "rows that are read at least, where tokens is a share", standard, 1, 1e9, true};
-}
-inline constexpr SpecParameter kDenseLayersParameter = {
-    "dense-layers", "the first layers of the model, which read all rows", "2", 0, 1e6, true};
-constexpr SpecParameter SinksParameter(std::string_view standard) {
-  return {"sinks", "first rows that are always read", standard, 0, 1e9, true};
-}
-constexpr SpecParameter RecentParameter(std::string_view standard) {
-  return {"recent", "last rows that are always read, the newest at least", standard, 1, 1e9, true};
+// The parameters of a method: those of its budget, which all methods have, then its own.
+inline constexpr SpecParameter kReadBudgetParameters[] = {
+    {"tokens", "rows that are read: up to 1 a share of those there are, above 1 so many", "1/16",
+     1e-4, 1e9},
+    {"least", "rows that are read at least, where tokens is a share", "256", 1, 1e9, true},
+    {"dense-layers", "the first layers of the model, which read all rows", "2", 0, 1e6, true},
+    {"sinks", "first rows that are always read", "0", 0, 1e9, true},
+    {"recent", "last rows that are always read, the newest at least", "1", 1, 1e9, true},
+};
+inline constexpr size_t kOwnValues = std::size(kReadBudgetParameters);
+template <size_t N>
+constexpr std::array<SpecParameter, kOwnValues + N> WithReadBudget(const SpecParameter (&own)[N]) {
+  std::array<SpecParameter, kOwnValues + N> all{};
+  std::copy_n(kReadBudgetParameters, kOwnValues, all.begin());
+  std::copy_n(own, N, all.begin() + kOwnValues);
+  return all;
 }
 inline ReadBudget ReadBudgetOf(std::span<const double> values, uint32_t unit) {
   const auto whole = [&](size_t i) { return static_cast<uint32_t>(values[i]); };
