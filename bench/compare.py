@@ -19,7 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SNUG = ROOT / "build/release/snug"
 MODELS = Path(os.environ.get("SNUG_MODELS") or Path.home() / ".cache/snug/models")
 PEERS = Path(os.environ.get("SNUG_PEERS") or Path.home() / ".cache/snug/peers")
+# What the head in bit planes reads depends on the text: greedy rows are the mean of these prompts.
+PROMPTS = ["The history of the lighthouse begins in", "def read_config(path):", "To bake bread at home you need"]
 GEMMA, QWEN = "gemma-3-270m-q4_k_m.gguf", "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
+
+
+def own_text():
+    """The project's documentation and sources, which deep rows hold."""
+    path = PEERS / "own_text.txt"
+    files = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "src").rglob("*.cc"))
+    path.write_text("\n".join(f.read_text() for f in files if "tables" not in f.name)[:400_000])
+    return path
 
 
 def say(text):
@@ -53,7 +63,9 @@ class Row:
     """One line of the table: what runs, and on which model."""
     label: str
     model: str
-    kind: str  # prefill, decode, parallel, lookup, or deep: prefill of `depth` tokens and decode of n after it
+    # prefill, decode (of made-up tokens), greedy (answers to PROMPTS), parallel, lookup, or deep: prefill of `depth`
+    # tokens and decode of n after it
+    kind: str
     n: int
     depth: int = 0
     kv: str = "f16"
@@ -77,17 +89,21 @@ class Row:
             return command + ["-p", "0", "-n", "64"]
         return command + ["-p", "0", "-n", str(self.n)]
 
-    def snug_command(self, threads):
+    def snug_commands(self, threads):
+        """One, or those whose rates the row is the mean of."""
         model = str(MODELS / self.model)
         common = ["-t", str(threads), "--kv", self.kv, "--json", "--memory", "8GiB"] + self.flags
         if self.kind == "lookup":
-            return [str(SNUG), "run", model, "-f", str(ROOT / "bench/data/rename.txt"), "-c", "4096", "-n", str(self.n), "--temp",
-                    "0"] + common
+            return [[str(SNUG), "run", model, "-f", str(ROOT / "bench/data/rename.txt"), "-c", "4096", "-n", str(self.n),
+                     "--temp", "0"] + common]
+        if self.kind == "greedy":
+            return [[str(SNUG), "run", model, "-p", prompt, "-n", str(self.n), "--temp", "0", "--ignore-eos"] + common
+                    for prompt in PROMPTS]
         test = {"prefill": ["-p", str(self.n), "-n", "0"],
                 "decode": ["-p", "0", "-n", str(self.n)],
-                "deep": ["-p", "0", "-n", str(self.n), "-d", str(self.depth)],
+                "deep": ["-p", "0", "-n", str(self.n), "-d", str(self.depth), "-f", str(own_text())],
                 "parallel": ["-p", "0", "-n", str(self.n), "--parallel", str(self.depth)]}[self.kind]
-        return [str(SNUG), "bench", model, "-r", "1"] + test + common
+        return [[str(SNUG), "bench", model, "-r", "1"] + test + common]
 
 
 def peer_rates(row, program, threads, fa):
@@ -109,10 +125,15 @@ def peer_rates(row, program, threads, fa):
 
 def snug_rates(row, threads):
     """The same of Snug, with the share of the bandwidth measured beside it, and the tokens of a lookup row."""
-    result = subprocess.run(row.snug_command(threads), capture_output=True, text=True)
-    if result.returncode != 0:
-        raise SystemExit(f"{' '.join(row.snug_command(threads))} failed: {result.stdout}{result.stderr}")
-    out = json.loads(result.stdout)
+    outs = []
+    for command in row.snug_commands(threads):
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise SystemExit(f"{' '.join(command)} failed: {result.stdout}{result.stderr}")
+        outs.append(json.loads(result.stdout))
+    out = outs[0]
+    if row.kind == "greedy":
+        return {"tps": [statistics.mean(o["timings"]["decode_tps"] for o in outs)], "share": 0}
     if row.kind == "lookup":
         return {"tps": [out["timings"]["decode_tps"]], "share": 0, "tokens": out["tokens"]}
     rows = out["rows"][-2:] if row.kind == "deep" else out["rows"][-1:]
@@ -124,8 +145,8 @@ ROWS = [
     Row("Qwen prefill 512", QWEN, "prefill", 512),
     Row("Qwen decode", QWEN, "decode", 64),
     Row("Gemma prefill 512", GEMMA, "prefill", 512),
-    Row("Gemma decode, full head", GEMMA, "decode", 64, flags=["--no-plane-head"]),
-    Row("Gemma decode, plane-split head", GEMMA, "decode", 64),
+    Row("Gemma decode, full head", GEMMA, "greedy", 64, flags=["--no-plane-head"]),
+    Row("Gemma decode, plane-split head", GEMMA, "greedy", 64),
     Row("Qwen re-writing a file, lookup", QWEN, "lookup", 1400, flags=LOOKUP, long=True),
     Row("Qwen, 8 sequences", QWEN, "parallel", 32, 8, long=True),
     Row("Gemma at 8192", GEMMA, "deep", 64, 8192, long=True),

@@ -24,6 +24,7 @@ struct BenchArgs {
   std::vector<uint32_t> prompts{512}, depths{0}, parallel{1};
   uint32_t generate = 64;
   int repeat = 3;
+  std::string text;
   bool json = false;
 };
 
@@ -45,9 +46,19 @@ double Median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// Repeatable tokens that are neither control tokens nor all alike.
-std::vector<Token> Tokens(const Engine& engine, size_t n) {
-  std::vector<Token> tokens(n);
+// `n` tokens of a text, over and over where it is shorter. Without one, repeatable tokens that are
+// neither control tokens nor all alike.
+std::vector<Token> Tokens(const Engine& engine, const std::string& text, size_t n) {
+  std::vector<Token> tokens;
+  if (!text.empty()) {
+    tokens.reserve(std::max(n, text.size() + 2));  // a token stands for a byte or more
+    engine.tokenizer().Encode(text, {}, &tokens);
+    const size_t own = tokens.size();
+    tokens.resize(n);
+    for (size_t i = own; i < n; ++i) tokens[i] = tokens[i - own];
+    return tokens;
+  }
+  tokens.resize(n);
   uint64_t state = 42;
   for (Token& t : tokens) {
     state = state * 6364136223846793005u + 1442695040888963407u;
@@ -63,25 +74,24 @@ uint64_t Hash(std::span<const float> logits) {
   return XXH3_64bits(logits.data(), logits.size_bytes());
 }
 
-Status Prefill(Engine& engine, uint32_t n, Row& row) {
-  const std::vector<Token> tokens = Tokens(engine, n);
+Status Prefill(Engine& engine, std::span<const Token> tokens, Row& row) {
   engine.Clear(0);
   const auto start = Clock::now();
   SNUG_TRY(engine.Prefill(0, tokens, NotInterrupted));
-  row.tps.push_back(n / Seconds(start));
+  row.tps.push_back(static_cast<double>(tokens.size()) / Seconds(start));
   row.hash = Hash(engine.logits(0));
   return {};
 }
 
-Status Decode(Engine& engine, uint32_t sequences, uint32_t n, const std::vector<Token>& next,
-              Row& row) {
+Status Decode(Engine& engine, uint32_t sequences, std::span<const Token> next, Row& row) {
+  const auto n = static_cast<uint32_t>(next.size());
   std::vector<StepItem> items(sequences);
   const TrafficStats before = engine.traffic();
   const auto start = Clock::now();
   for (uint32_t i = 0; i < n; ++i) {
     if (Interrupted()) return Cancelled();
     for (uint32_t s = 0; s < sequences; ++s)
-      items[s] = {s, {&next[(i + s) % next.size()], 1}, StepItem::Logits::kLast};
+      items[s] = {s, {&next[(i + s) % n], 1}, StepItem::Logits::kLast};
     SNUG_TRY(engine.Step(items));
   }
   const double seconds = Seconds(start);
@@ -130,7 +140,14 @@ Status Bench(const BenchArgs& a) {
   const uint64_t context =
       std::max<uint64_t>(max(a.prompts), deepest + uint64_t{a.generate} * repeats);
   options.context = static_cast<uint32_t>(std::min<uint64_t>(context, kTrainedContext - 1));
-  options.caller_bytes = kLimitBytes;
+  std::string text;
+  if (!a.text.empty()) {
+    SNUG_ASSIGN(text, ReadTextWithin(options.budget.bytes, a.text));
+    if (text.empty()) {
+      return MakeError(Code::kBadInput, fmt::format("{} is empty", a.text), "give a text");
+    }
+  }
+  options.caller_bytes = kLimitBytes + (options.context + text.size() + 2) * sizeof(Token);
   options.sequences = sequences;
   options.logit_rows = sequences;
   SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
@@ -146,8 +163,9 @@ Status Bench(const BenchArgs& a) {
   };
   for (const uint32_t n : a.prompts) {
     if (n == 0) continue;
+    const std::vector<Token> tokens = Tokens(*engine, text, n);
     Row row{fmt::format("prefill {}", n), {}, {}, 0, 0};
-    for (uint32_t r = 0; r < repeats; ++r) SNUG_TRY(Prefill(*engine, n, row));
+    for (uint32_t r = 0; r < repeats; ++r) SNUG_TRY(Prefill(*engine, tokens, row));
     done(row);
   }
   for (const uint32_t depth : a.depths) {
@@ -159,7 +177,7 @@ Status Bench(const BenchArgs& a) {
               {},
               0,
               0};
-      const std::vector<Token> tokens = Tokens(*engine, std::max(depth, 64u));
+      const std::vector<Token> tokens = Tokens(*engine, text, depth + a.generate);
       for (uint32_t s = 0; s < sequences; ++s) engine->Clear(s);
       // What decoding needs held is a measurement too: long prompts are not run twice.
       Row held{fmt::format("prefill {}", depth), {}, {}, 0, 0};
@@ -172,7 +190,7 @@ Status Bench(const BenchArgs& a) {
       if (depth > 0) done(held);
       for (uint32_t r = 0; r < repeats; ++r) {
         SNUG_TRY(MeasureLimit(*engine, row));
-        SNUG_TRY(Decode(*engine, p, a.generate, tokens, row));
+        SNUG_TRY(Decode(*engine, p, std::span(tokens).subspan(depth), row));
         // Rows that were dropped or coded do not come back: there the next round goes on.
         if (options.by_layer()) continue;
         for (uint32_t s = 0; s < p; ++s) SNUG_TRY(engine->Rollback(s, depth));
@@ -200,6 +218,8 @@ void AddBench(CLI::App& app, int* exit_code) {
   bench.Add("-d,--n-depth", a->depths, "tokens held before decoding").Commas().Default();
   bench.Add("--parallel", a->parallel, "sequences decoded at once").Commas().Default();
   bench.Add("-r,--repetitions", a->repeat, "measurements of each row").Default();
+  bench.Add("-f,--file", a->text,
+            "a text whose tokens prompts and depths take (not given: made-up ones)");
   bench.Flag("--json", a->json, "one JSON object on stdout");
   bench.Callback([a, exit_code] {
     const Status s = Bench(*a);
