@@ -232,6 +232,7 @@ TEST(EngineCodec, RefusedByName) {
   testing::ExpectRefused(o, {"leave holes in the groups of --kv kivi:group=16"});
   testing::ExpectRefused(CodecOptions("llama", "kivi:group=64,residual=64"),
                          {"do not divide heads of"});
+  testing::ExpectRefusedWithoutRows(CodecOptions("llama", "kivi:group=16"), "--kv kivi");
 }
 
 TEST(EngineCodec, WrongParametersAreNamed) {

@@ -9,7 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/channel_statistics.h"
 #include "engine/engine.h"
+#include "format/fingerprint.h"
+#include "kv/read/channels.h"
 #include "testing.h"
 
 namespace snug::testing {
@@ -97,6 +100,21 @@ inline std::vector<std::vector<float>> PromptAndTokens(Engine& engine, uint32_t 
   return PromptAndTokens(engine, sequence, tokens, prompt, [] {});
 }
 
+// Ranks the channels of a model into a file, whose path is returned.
+inline std::string RankChannels(EngineOptions o, const std::string& name) {
+  const std::string path = TempDir() + "/channels_" + name + ".json";
+  o.observe = Observation::kChannels;
+  auto engine = OpenOrFail(o);
+  if (engine == nullptr) return path;
+  AllLogits(*engine, 0, SomeTokens(100, engine->config().vocab, 3), 64);
+  const auto weights = WeightsFingerprint(engine->file());
+  EXPECT_TRUE(weights.ok());
+  EXPECT_TRUE(WriteChannels(path, engine->channel_statistics()->Rank(),
+                            {*weights, RotarySettings(engine->config().rope), "made up", 100})
+                  .ok());
+  return path;
+}
+
 // A sequence of 170 tokens and, begun earlier, one of 90 take steps together: row(i) is what the
 // first is to give after token i of `tokens`, from 170 on.
 template <class F>
@@ -173,6 +191,19 @@ inline void ExpectRefused(const EngineOptions& options,
   for (const std::string_view part : parts) {
     EXPECT_NE(plan.error().message.find(part), std::string::npos) << plan.error().message;
   }
+}
+
+// Caches whose rows are dropped, coded or chosen from are refused where there are none, and where
+// windows bound all of them.
+inline void ExpectRefusedWithoutRows(EngineOptions options, std::string_view part) {
+  options.model_path = SourcePath("tests/data/bert");
+  options.embed = true;
+  options.context = options.chunk = options.logit_rows = 64;
+  ExpectRefused(options, {part, "is an encoder"});
+  options.embed = false;
+  options.model_path = TinyOptions("mistral-swa").model_path;
+  SNUG_NEED(options.model_path);
+  ExpectRefused(options, {part, "have a sliding window"});
 }
 
 }  // namespace snug::testing

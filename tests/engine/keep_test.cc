@@ -186,6 +186,7 @@ TEST(EngineKeep, RefusedByName) {
   SNUG_NEED(o.model_path);
   o.lookup = true;
   testing::ExpectRefused(o, {"--kv-keep h2o", "rolled back"});
+  testing::ExpectRefusedWithoutRows(KeepOptions("llama", "h2o"), "--kv-keep h2o");
 }
 
 }  // namespace

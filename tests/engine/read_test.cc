@@ -2,11 +2,8 @@
 // all chunks, threads, batches and places, plan and ledger equal, refusals by name.
 #include "kv/read/read.h"
 
-#include <filesystem>
-
 #include "engine/generate.h"
 #include "engine_testing.h"
-#include "format/fingerprint.h"
 #include "kv/read/channels.h"
 #include "tiny_model.h"
 
@@ -19,26 +16,11 @@ using testing::SameBits;
 using testing::SomeTokens;
 using testing::TinyOptions;
 
-// Ranks the channels of a model into a file, whose path is returned.
-std::string RankChannels(EngineOptions o, const std::string& name) {
-  const auto path = (std::filesystem::temp_directory_path() / ("snug_read_" + name)).string();
-  o.observe = Observation::kChannels;
-  auto engine = OpenOrFail(o);
-  if (engine == nullptr) return path;
-  AllLogits(*engine, 0, SomeTokens(100, engine->config().vocab, 3), 64);
-  const auto weights = WeightsFingerprint(engine->file());
-  EXPECT_TRUE(weights.ok());
-  EXPECT_TRUE(WriteChannels(path, engine->channel_statistics()->Rank(),
-                            {*weights, RotarySettings(engine->config().rope), "made up", 100})
-                  .ok());
-  return path;
-}
-
 EngineOptions ReadOptions(const std::string& arch, const std::string& read) {
   EngineOptions o = TinyOptions(arch);
   if (read.empty()) return o;
   if (read.rfind("double", 0) == 0 && testing::Exists(o.model_path)) {
-    o.channels = RankChannels(o, arch);
+    o.channels = testing::RankChannels(o, arch);
   }
   auto method = ParseRead(read);
   EXPECT_TRUE(method.ok()) << read;
@@ -245,7 +227,7 @@ TEST(EngineRead, RankingsOfOtherWeightsAreRefused) {
   EngineOptions bare = o;
   bare.read = nullptr;
   bare.logit_rows = bare.chunk = 64;
-  o.channels = RankChannels(bare, "own");
+  o.channels = testing::RankChannels(bare, "own");
   EXPECT_TRUE(Engine::Open(o).ok());
   testing::TinyModel other;
   other.ffn = 96;
@@ -279,6 +261,7 @@ TEST(EngineRead, RefusedByName) {
   o.keep = nullptr;
   o.codec = *ParseCodec("kivi:residual=32,group=16");
   testing::ExpectRefused(o, {quest, "cannot be gathered one by one"});
+  testing::ExpectRefusedWithoutRows(ReadOptions("llama", "quest"), quest);
 }
 
 }  // namespace
