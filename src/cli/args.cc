@@ -139,11 +139,12 @@ void EngineArgs::Add(Verb verb, bool with_context) {
   verb.Add("-t,--threads", threads, "threads (0: all usable CPUs)")
       .Environment("SNUG_THREADS")
       .Default();
-  verb.Add("--kv", kv,
-           "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T; or a codec of a prompt's rows, as "
-           "kivi:bits=2 (`snug methods` lists them)")
-      .Environment("SNUG_KV")
-      .Default();
+  kv_option_ =
+      verb.Add("--kv", kv,
+               "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T; or a codec of a prompt's rows, as "
+               "kivi:bits=2 (`snug methods` lists them)")
+          .Environment("SNUG_KV")
+          .Default();
   verb.Add("--cache-type-k", key, "cache type of keys");
   verb.Add("--cache-type-v", value, "cache type of values");
   verb.Add("--weights", weights,
@@ -180,6 +181,11 @@ void EngineArgs::AddKeep(Verb verb) {
            "the ranking of channels that --kv-read double-sparsity goes by (snug calibrate "
            "--channels)")
       .Environment("SNUG_KV_CHANNELS");
+  verb.Add(
+          "--kv-budget", kv_budget,
+          "bytes that the cache may take, prompts included, as 64MiB: --kv-keep then drops no more "
+          "rows than it must, and without it --kv is chosen, unless given")
+      .Environment("SNUG_KV_BUDGET");
 }
 
 void EngineArgs::ShowConfig() const {
@@ -224,6 +230,11 @@ Result<EngineOptions> EngineArgs::Resolve() const {
     o.channels = channels;
   }
   SNUG_TRY(ResolveCache(*this, &o));
+  if (!kv_budget.empty()) {
+    SNUG_ASSIGN(o.kv_bytes, ParseBytes(kv_budget));
+    const bool given = kv_option_->given() || !key.empty() || !value.empty();
+    if (!given) o.kv_choice = KvChoice::kEncoding;
+  }
   return o;
 }
 
@@ -328,6 +339,7 @@ Json PlanJson(const MemoryPlan& plan) {
           {"chunk", plan.chunk},
           {"snapshots", plan.snapshots},
           {"state_bytes", plan.kv_state_bytes},
+          {"cache", plan.cache},
           {"kv_rows", plan.kv_rows},
           {"kv_exact_rows", plan.kv_exact_rows},
           {"threads", plan.threads},

@@ -17,7 +17,7 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
-  std::string keep, read, channels;
+  std::string keep, read, channels, kv_budget;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false;
@@ -36,7 +36,7 @@ struct EngineArgs {
 
  private:
   std::optional<Verb> verb_;
-  std::optional<Option> context_option_;
+  std::optional<Option> context_option_, kv_option_;
 };
 
 // The options of a sampler.

@@ -28,7 +28,7 @@ void PrintPlan(const MemoryPlan& p) {
   if (p.expert_slots != 0) {
     fmt::print(", {} of {} experts in a cache", p.expert_slots, p.experts);
   }
-  fmt::print(", {} prompt tokens a step, {} threads\n", p.chunk, p.threads);
+  fmt::print(", {} prompt tokens a step, {} threads\ncache: {}\n", p.chunk, p.threads, p.cache);
   if (p.kv_rows < p.context) {
     fmt::print("the cache keeps {} of {} rows; a prompt between two layers takes {}\n", p.kv_rows,
                p.context, FormatBytes(p.hidden_bytes));

@@ -67,16 +67,18 @@ Status CheckLength(const Tokenizer& tokenizer, size_t bytes, uint32_t context) {
 
 void PrintSettings(const RunArgs& a, const Engine& engine) {
   const EngineOptions& o = engine.options();
-  fmt::print(stderr,
-             "{}: {}, weights {}; budget {} ({}), context {} ({}), up to {} new tokens ({}), {} "
-             "threads ({}), seed {}\n",
-             Printable(engine.config().name), engine.config().arch,
-             engine.plan().resident ? "resident" : "streamed", FormatBytes(o.budget.bytes),
-             o.budget.origin, o.context, a.engine.ContextOrigin(), a.generate.max_tokens,
-             !a.predict                   ? "default"
-             : *a.predict == kFillContext ? "what the context leaves"
-                                          : "given",
-             engine.plan().threads, a.engine.ThreadsOrigin(), a.generate.sampling.seed);
+  fmt::print(
+      stderr,
+      "{}: {}, weights {}, {}; budget {} ({}), context {} ({}), up to {} new tokens ({}), {} "
+      "threads ({}), seed {}\n",
+      Printable(engine.config().name), engine.config().arch,
+      engine.plan().resident ? "resident" : "streamed", engine.plan().cache,
+      FormatBytes(o.budget.bytes), o.budget.origin, o.context, a.engine.ContextOrigin(),
+      a.generate.max_tokens,
+      !a.predict                   ? "default"
+      : *a.predict == kFillContext ? "what the context leaves"
+                                   : "given",
+      engine.plan().threads, a.engine.ThreadsOrigin(), a.generate.sampling.seed);
   if (engine.plan().disk_bytes_per_token == 0) return;
   const double rate = DiskRate(o.model_path);
   const auto bytes = static_cast<double>(engine.plan().disk_bytes_per_token);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "engine/kv_budget.h"
 #include "engine/probe.h"
 #include "format/fingerprint.h"
 #include "format/tensor_rows.h"
@@ -37,6 +38,9 @@ Status Engine::Load() {
   }
   options_ = Resolved(config(), std::move(options_));
   SNUG_ASSIGN(layout_, MakeLayout(*file_, *model_));
+  if (options_.kv_bytes != 0) {
+    SNUG_ASSIGN(options_, FitCache(*file_, *model_, layout_, options_));
+  }
   // Before the plan, which takes what is held now for the program's base, and refuses what lacks
   // the file.
   if (options_.read != nullptr && options_.read->needs_channels() && !options_.channels.empty()) {

@@ -7,6 +7,7 @@
 
 #include "engine/calibrate.h"
 #include "engine/channel_statistics.h"
+#include "engine/kv_budget.h"
 #include "engine/lookup.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -479,6 +480,16 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
                 "one of the two");
 }
 
+// How the cache is held, as options would ask for it.
+std::string CacheWords(const EngineOptions& o) {
+  const std::string k(KvTypeName(o.key_type)), v(KvTypeName(o.value_type));
+  std::string words = o.codec != nullptr ? o.codec->spec() : k == v ? k : "k=" + k + ",v=" + v;
+  if (o.exact) words = KvTypeName(KvType::kF32);
+  if (o.keep != nullptr) words += " --kv-keep " + o.keep->spec();
+  if (o.read != nullptr) words += " --kv-read " + o.read->spec();
+  return "--kv " + words;
+}
+
 }  // namespace
 
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
@@ -524,6 +535,13 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                   vocab,
                   options.threads > 0 ? options.threads : UsableCpus().cpus};
   MemoryPlan plan = BestPlan(x);
+  plan.cache = CacheWords(options);
+  if (options.kv_bytes != 0 && plan.kv_bytes > options.kv_bytes) {
+    return MakeError(Code::kDoesNotFit,
+                     fmt::format("the cache takes {} of the {} that it may",
+                                 FormatBytes(plan.kv_bytes), FormatBytes(options.kv_bytes)),
+                     "give a larger --kv-budget or a smaller --ctx-size");
+  }
   if (!plan.fits) {
     // The process that follows the advice may hold some pages more than this one.
     const uint64_t spare = options.base_bytes != 0 ? 0 : kMiB;
@@ -555,7 +573,11 @@ Result<MemoryPlan> PlanFile(const EngineOptions& options) {
   SNUG_ASSIGN(const std::unique_ptr<ModelFile> file, OpenModelFile(options));
   SNUG_ASSIGN(const std::unique_ptr<Model> model, Model::Open(*file));
   SNUG_ASSIGN(const WeightLayout layout, MakeLayout(*file, *model));
-  return MakePlan(*file, *model, layout, Resolved(model->config(), options));
+  EngineOptions resolved = Resolved(model->config(), options);
+  if (resolved.kv_bytes != 0) {
+    SNUG_ASSIGN(resolved, FitCache(*file, *model, layout, resolved));
+  }
+  return MakePlan(*file, *model, layout, resolved);
 }
 
 }  // namespace snug

@@ -34,6 +34,8 @@ class Engine;
 
 // What watches: nothing, the sums of an importance matrix, a probe of sensitivity, or what queries
 // and keys give on each channel.
+// What a budget of the cache may choose: what types or codec leave open, or these too.
+enum class KvChoice : uint8_t { kGiven, kEncoding };
 enum class Observation : uint8_t { kNone, kCalibrate, kProbe, kChannels };
 
 struct EngineOptions {
@@ -52,6 +54,8 @@ struct EngineOptions {
   uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
+  uint64_t kv_bytes = 0;  // that the cache may take, prompts included; 0: as many as it needs
+  KvChoice kv_choice = KvChoice::kGiven;   // what may be chosen for that: see kv_budget.h
   std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
   std::shared_ptr<const KvCodec> codec;    // what takes old rows of it over; null: nothing
   // Whether each layer reads a whole prompt before the next one begins; steps then take one token
@@ -96,6 +100,7 @@ struct MemoryPlan {
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_tile_bytes = 0, kv_state_bytes = 0;  // 64 rows of a layer, states of a sequence
+  std::string cache;                               // how it is held, as options ask for it
   uint32_t kv_rows = 0;        // of a layer without window and a head, where the context is full
   uint32_t kv_exact_rows = 0;  // of those, rows that no codec takes over
   uint64_t hidden_bytes = 0;   // of activation_bytes: a prompt's rows between two layers

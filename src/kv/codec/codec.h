@@ -40,6 +40,8 @@ struct CodecEntry {
   std::string_view summary;
   std::span<const SpecParameter> parameters;
   Result<std::shared_ptr<KvCodec>> (*make)(std::span<const double> values);
+  // Parameters that take it from its finest to its coarsest, for caches with a budget of bytes.
+  std::span<const std::string_view> steps = {};
 };
 std::span<const CodecEntry* const> Codecs();
 

@@ -23,6 +23,8 @@ constexpr SpecParameter kParameters[] = {
     {"value-bits", "of values' codes (0: bits)", "0", 0, 4, true},
 };
 
+constexpr std::string_view kSteps[] = {"bits=4", "bits=2"};
+
 class Kivi final : public KvCodec {
  public:
   Kivi(const AffineFormat& format, uint32_t residual) : format_(format), residual_(residual) {}
@@ -90,6 +92,7 @@ const CodecEntry kCodecKivi = {
     "keys in 2 or 4 bits by channel, values by token, the newest tokens exact",
     kParameters,
     Make,
+    kSteps,
 };
 
 }  // namespace snug
