@@ -162,6 +162,7 @@ void EngineArgs::Add(Verb verb, bool with_context) {
            "states kept of each sequence to go back to, for recurrent models (-1: planned)")
       .Range(-1, 1024)
       .Default();
+  verb.Flag("--force", force, "take cache types that are known to ruin the model");
   verb.Flag("--exact", exact, "activations, cache and sums in float32");
   verb.Flag("--no-plane-head", no_plane_head, "keep the head whole instead of in bit planes");
   verb.Flag("--show-config", show_config, "print every option and where it came from");
@@ -213,6 +214,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   o.sequences = parallel;
   o.threads = threads;
   o.exact = exact;
+  o.any_types = force;
   o.plane_head = !no_plane_head;
   o.stream.slots = slots;
   o.experts.slots = expert_slots;

@@ -20,7 +20,7 @@ struct EngineArgs {
   std::string keep, read, channels, kv_budget;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
-  bool exact = false, no_plane_head = false, show_config = false;
+  bool exact = false, no_plane_head = false, show_config = false, force = false;
   bool prompts = false;  // AddKeep was called
   // Without `with_context` the verb finds the context itself.
   void Add(Verb verb, bool with_context = true);

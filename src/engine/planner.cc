@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "engine/cache_rules.h"
 #include "engine/calibrate.h"
 #include "engine/channel_statistics.h"
 #include "engine/kv_budget.h"
@@ -401,85 +402,6 @@ uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {
 
 namespace {
 
-// Refuses what cannot be with a method that drops rows, or with a codec.
-Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
-  if (!o.by_layer()) return {};
-  const bool keeps = o.keep != nullptr;
-  const std::string option = keeps ? "--kv-keep" : "--kv";
-  const std::string& spec = keeps ? o.keep->spec() : o.codec->spec();
-  const auto refuse = [&](const std::string& why, const std::string& next) {
-    return MakeError(Code::kUsage, fmt::format("{} {}: {}", option, spec, why), next,
-                     {{"option", option}, {"value", spec}});
-  };
-  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
-  if (c.recurrent_layers() > 0) {
-    return refuse(
-        fmt::format("{} of {}'s layers keep a state instead of rows", c.recurrent_layers(), c.name),
-        "leave it out: states are of one size as they are");
-  }
-  if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
-    return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
-                  "leave it out");
-  }
-  if (o.lookup) {
-    return refuse(keeps ? "a draft that fails is rolled back, and dropped rows cannot be"
-                        : "a draft's tokens would see exact what token by token is coded, and one "
-                          "that fails is rolled back, which coded rows cannot be",
-                  "--speculate off");
-  }
-  if (keeps && o.codec != nullptr) {
-    return refuse(fmt::format("rows that go one by one leave holes in the groups of --kv {}",
-                              o.codec->spec()),
-                  "--kv f16, q8_0 or q4_0, which encode each row by itself, or no --kv-keep");
-  }
-  if (o.codec != nullptr) SNUG_TRY(o.codec->Tiles(c.head_dim));
-  return {};
-}
-
-// Refuses what cannot be with a method that chooses what is read.
-Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
-  if (o.read == nullptr) return {};
-  const auto refuse = [&](const std::string& why, const std::string& next) {
-    return MakeError(Code::kUsage, fmt::format("--kv-read {}: {}", o.read->spec(), why), next,
-                     {{"option", "--kv-read"}, {"value", o.read->spec()}});
-  };
-  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
-  if (c.recurrent_layers() > 0) {
-    return refuse(
-        fmt::format("{} of {}'s layers keep a state; going back to it reads tokens again, "
-                    "which then see all rows",
-                    c.recurrent_layers(), c.name),
-        "leave it out");
-  }
-  if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
-    return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
-                  "leave it out");
-  }
-  SNUG_TRY(o.read->Check(c.head_dim));
-  if (o.read->needs_channels() && o.channels.empty()) {
-    return refuse("it needs a ranking of the keys' channels",
-                  "measure it once: snug calibrate MODEL --text TEXT --channels -o FILE; then give "
-                  "--kv-channels FILE");
-  }
-  if (o.codec != nullptr) {
-    return refuse(fmt::format("rows that --kv {} has taken over cannot be gathered one by one",
-                              o.codec->spec()),
-                  "--kv f16, bf16, q8_0 or q4_0, or no --kv-read");
-  }
-  if (o.keep == nullptr) return {};
-  if (o.keep->observes().decode) {
-    return refuse(
-        fmt::format("--kv-keep {} observes the attention that rows get, and rows that are "
-                    "not read are not observed",
-                    o.keep->spec()),
-        "one of the two");
-  }
-  return refuse(fmt::format("--kv-keep {} moves rows into the places of dropped ones, where the "
-                            "index of what to read does not follow",
-                            o.keep->spec()),
-                "one of the two");
-}
-
 // How the cache is held, as options would ask for it.
 std::string CacheWords(const EngineOptions& o) {
   const std::string k(KvTypeName(o.key_type)), v(KvTypeName(o.value_type));
@@ -509,17 +431,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                      {{"context", std::to_string(options.context)},
                       {"trained_context", std::to_string(c.trained_context)}});
   }
-  for (KvType t : {options.key_type, options.value_type}) {
-    if (!options.exact && !c.encoder && !KvTypeSupports(t, c.head_dim)) {
-      return MakeError(
-          Code::kUsage,
-          fmt::format("cache type {} needs a head size that is a multiple of 32; {} has {}",
-                      KvTypeName(t), c.name, c.head_dim),
-          "use --kv f16 or bf16");
-    }
-  }
-  SNUG_TRY(CheckByLayer(c, options));
-  SNUG_TRY(CheckRead(c, options));
+  SNUG_TRY(CheckCache(c, options));
   uint64_t vocab = 0;
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));

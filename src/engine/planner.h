@@ -54,7 +54,8 @@ struct EngineOptions {
   uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
   uint64_t caller_bytes = 0;  // what the caller will take besides, counted as base
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
-  uint64_t kv_bytes = 0;  // that the cache may take, prompts included; 0: as many as it needs
+  bool any_types = false;  // also those that are known to ruin the model
+  uint64_t kv_bytes = 0;   // that the cache may take, prompts included; 0: as many as it needs
   KvChoice kv_choice = KvChoice::kGiven;   // what may be chosen for that: see kv_budget.h
   std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
   std::shared_ptr<const KvCodec> codec;    // what takes old rows of it over; null: nothing

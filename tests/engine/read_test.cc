@@ -114,6 +114,7 @@ TEST(EngineRead, AllCacheTypes) {
     EngineOptions o = ReadOptions("qwen2", kReadSpecs[0]);
     SNUG_NEED(o.model_path);
     o.key_type = o.value_type = type;
+    o.any_types = true;
     auto plan = PlanFile(o);
     if (!plan.ok()) continue;  // heads of the tiny model may have no whole blocks
     auto a = OpenOrFail(o);

@@ -153,5 +153,27 @@ TEST(HeadSizes, BeyondTheKernelsAreRefused) {
   }
 }
 
+TEST(KeysInFourBits, AreRefusedWhereTheyRuinTheModel) {
+  for (const char* arch : {"qwen2", "llama"}) {
+    EngineOptions o;
+    o.model_path = testing::TempDir() + "/keys.gguf";
+    RandomModel({.arch = arch, .head_dim = 32, .biased = true}, 3).Write(o.model_path);
+    o.budget.bytes = 256 * kMiB;
+    o.key_type = KvType::kQ4_0;
+    auto plan = PlanFile(o);
+    EXPECT_EQ(plan.ok(), arch == std::string("llama"));
+    if (!plan.ok()) {
+      EXPECT_EQ(plan.error().code, Code::kUsage);
+      EXPECT_NE(plan.error().message.find("keys in q4_0 ruin"), std::string::npos);
+    }
+    o.any_types = true;
+    EXPECT_TRUE(PlanFile(o).ok());
+    o.any_types = false;
+    o.key_type = KvType::kQ8_0;
+    o.value_type = KvType::kQ4_0;
+    EXPECT_TRUE(PlanFile(o).ok());
+  }
+}
+
 }  // namespace
 }  // namespace snug
