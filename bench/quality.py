@@ -70,7 +70,7 @@ def main():
                 common = ["eval", model, "--tokens", ids, "-c", len(tokens), "--memory", "8GiB"]
                 exact = snug(*common, "--exact", "--save-reference", reference)
                 for kv in ["f16"] + args.kv:
-                    fast = snug(*common, "--kv", kv, "--reference", reference)
+                    fast = snug(*common, "--kv", kv, "--force", "--reference", reference)
                     print(f"| {label} | {text} | {kv} | {fast['kl_mean']:.5f} | {fast['kl_max']:.3f} | {fast['top1']:.3f} | "
                           f"{100 * (fast['ppl'] / exact['ppl'] - 1):+.2f} % |", flush=True)
 

@@ -3,7 +3,7 @@
 # of `make format`, `make tidy`, `make fuzz` or `make neon`.
 set -euo pipefail
 packages=(g++ cmake ninja-build python3 python3-pip unzip
-  libhwy-dev libcli11-dev libedit-dev nlohmann-json3-dev libfmt-dev libxxhash-dev libgtest-dev libgmock-dev)
+  libhwy-dev libcli11-dev libedit-dev libsqlite3-dev nlohmann-json3-dev libfmt-dev libxxhash-dev libgtest-dev libgmock-dev)
 case ${1:-build} in
   build) ;;
   format) packages=(clang-format) ;;

@@ -1,21 +1,29 @@
 // snug eval: logits of given tokens, perplexity of a text, divergence from a reference.
 #include <fmt/format.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/args.h"
 #include "cli/interrupt.h"
+#include "cli/results.h"
+#include "format/fingerprint.h"
 #include "format/safetensors.h"
+#include "kernel/targets.h"
 
 namespace snug::cli {
 namespace {
 
 struct EvalArgs {
   EngineArgs engine;
-  std::string tokens, logits, text, save_reference, reference;
+  std::string tokens, logits, text, save_reference, reference, results;
   uint32_t chunks = 0;
   std::optional<uint32_t> prefix;
   uint32_t follow = 512;
@@ -151,39 +159,57 @@ Status CheckContinuation(const EvalArgs& a) {
   return {};
 }
 
-Status Eval(EvalArgs& a) {
-  SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
-  if (a.tokens.empty() == a.text.empty()) {
-    return MakeError(Code::kUsage, "give either --tokens or --text", "see `snug eval --help`");
+// A file's size and its first and last MiB: references are large, and differ everywhere.
+Result<std::string> HashOfEnds(const std::string& path) {
+  SNUG_ASSIGN(const File file, File::Open(path));
+  std::vector<uint8_t> end(std::min<uint64_t>(file.size(), kMiB));
+  uint64_t hash = file.size();
+  for (const uint64_t at : {uint64_t{0}, file.size() - end.size()}) {
+    SNUG_TRY(file.ReadAt(at, end.data(), end.size()));
+    hash = XXH3_64bits_withSeed(end.data(), end.size(), hash);
   }
-  if (a.prefix) {
-    SNUG_TRY(CheckContinuation(a));
-    options.context = *a.prefix + a.follow;
-    options.plane_head = false;  // every logit counts
-  } else if (options.by_layer()) {
-    const bool keeps = options.keep != nullptr;
-    return MakeError(Code::kUsage,
-                     fmt::format("a prompt's own predictions see every row as it was stored, "
-                                 "whatever {} after it",
-                                 keeps ? "--kv-keep drops" : "--kv codes"),
-                     "score what follows a prompt: --prefix 4096 --continue 512",
-                     {{"option", keeps ? "--kv-keep" : "--kv"},
-                      {"value", keeps ? options.keep->spec() : options.codec->spec()}});
+  return fmt::format("{:016x}", hash);
+}
+
+Result<EvaluationKey> KeyOf(const EvalArgs& a, const EngineOptions& options,
+                            std::string_view text) {
+  EvaluationKey key;
+  {
+    SNUG_ASSIGN(const auto file, ModelFile::Open(options.model_path));
+    SNUG_ASSIGN(key.weights, WeightsFingerprint(*file));
+  }
+  SNUG_ASSIGN(const MemoryPlan plan, PlanFile(options));
+  key.cache = plan.cache;
+  if (!options.weights.empty()) key.cache += " --weights " + options.weights;
+  key.text = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+  if (!a.reference.empty()) {
+    SNUG_ASSIGN(key.reference, HashOfEnds(a.reference));
+  }
+  ChooseTarget();
+  key.target = KernelTarget();
+  key.version = SNUG_VERSION;
+  key.context = options.context;
+  key.prefix = a.prefix.value_or(0);
+  key.chunks = a.chunks;
+  return key;
+}
+
+void Show(const EvalArgs& a, const EvaluationRecord& r, bool known) {
+  Json out = {{"ppl", std::exp(r.nll)}, {"nll", r.nll}, {"tokens", r.tokens}};
+  if (r.kl_mean) out["kl_mean"] = *r.kl_mean;
+  if (r.kl_max) out["kl_max"] = *r.kl_max;
+  if (r.top1) out["top1"] = *r.top1;
+  if (r.kv_held) out["kv_held"] = *r.kv_held;
+  if (known) out["known"] = true;
+  if (a.json) {
+    fmt::print("{}\n", DumpJson(out));
   } else {
-    options.logit_rows = std::min(kRows, options.context);
-    if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
+    for (const auto& [key, value] : out.items()) fmt::print("{:<8} {}\n", key, DumpJson(value));
   }
-  // Texts are read before the plan is made, which counts them as memory in use.
-  std::vector<Token> tokens;
-  std::string text;
-  if (!a.tokens.empty()) {
-    SNUG_ASSIGN(const std::string list, ReadText(a.tokens));
-    SNUG_ASSIGN(tokens, ParseTokens(list, a.tokens));
-    options.context = static_cast<uint32_t>(tokens.size());
-  } else {
-    SNUG_ASSIGN(text, ReadTextWithin(options.budget.bytes, a.text));
-    options.caller_bytes = (text.size() + 2) * sizeof(Token);
-  }
+}
+
+Result<EvaluationRecord> Measure(const EvalArgs& a, EngineOptions options, std::string_view text,
+                                 std::vector<Token> tokens) {
   Progress loading("reading weights", ProgressUnit::kBytes, false);
   options.on_load = [&](uint64_t done, uint64_t total) {
     loading.Update(done, total);
@@ -223,19 +249,74 @@ Status Eval(EvalArgs& a) {
     }
   }
   SNUG_ASSIGN(const Score score, evaluation.Finish());
-  const double nll = score.tokens > 0 ? score.nll / static_cast<double>(score.tokens) : 0;
-  Json out = {{"ppl", std::exp(nll)}, {"nll", nll}, {"tokens", score.tokens}};
+  EvaluationRecord record;
+  record.tokens = score.tokens;
+  record.nll = score.tokens > 0 ? score.nll / static_cast<double>(score.tokens) : 0;
   if (score.compared > 0) {
-    out["kl_mean"] = score.kl / static_cast<double>(score.compared);
-    out["kl_max"] = score.kl_max;
-    out["top1"] = static_cast<double>(score.same_top) / static_cast<double>(score.compared);
+    const auto compared = static_cast<double>(score.compared);
+    record.kl_mean = score.kl / compared;
+    record.kl_max = score.kl_max;
+    record.top1 = static_cast<double>(score.same_top) / compared;
   }
-  if (a.prefix) out["kv_held"] = engine->kv_bytes_held();
-  if (a.json) {
-    fmt::print("{}\n", DumpJson(out));
+  if (a.prefix) record.kv_held = engine->kv_bytes_held();
+  return record;
+}
+
+Status Eval(EvalArgs& a) {
+  SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
+  if (a.tokens.empty() == a.text.empty()) {
+    return MakeError(Code::kUsage, "give either --tokens or --text", "see `snug eval --help`");
+  }
+  if (a.prefix) {
+    SNUG_TRY(CheckContinuation(a));
+    options.context = *a.prefix + a.follow;
+    options.plane_head = false;  // every logit counts
+  } else if (options.by_layer()) {
+    const bool keeps = options.keep != nullptr;
+    return MakeError(Code::kUsage,
+                     fmt::format("a prompt's own predictions see every row as it was stored, "
+                                 "whatever {} after it",
+                                 keeps ? "--kv-keep drops" : "--kv codes"),
+                     "score what follows a prompt: --prefix 4096 --continue 512",
+                     {{"option", keeps ? "--kv-keep" : "--kv"},
+                      {"value", keeps ? options.keep->spec() : options.codec->spec()}});
   } else {
-    for (const auto& [key, value] : out.items()) fmt::print("{:<8} {}\n", key, DumpJson(value));
+    options.logit_rows = std::min(kRows, options.context);
+    if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
   }
+  // Texts are read before the plan is made, which counts them as memory in use.
+  std::vector<Token> tokens;
+  std::string text;
+  if (!a.tokens.empty()) {
+    SNUG_ASSIGN(const std::string list, ReadText(a.tokens));
+    SNUG_ASSIGN(tokens, ParseTokens(list, a.tokens));
+    options.context = static_cast<uint32_t>(tokens.size());
+  } else {
+    SNUG_ASSIGN(text, ReadTextWithin(options.budget.bytes, a.text));
+    options.caller_bytes = (text.size() + 2) * sizeof(Token);
+  }
+  if (a.results.empty()) {
+    SNUG_ASSIGN(const EvaluationRecord record,
+                Measure(a, std::move(options), text, std::move(tokens)));
+    Show(a, record, false);
+    return {};
+  }
+  SNUG_ASSIGN(Results results, Results::Open(a.results));
+  const auto* ids = reinterpret_cast<const char*>(tokens.data());
+  SNUG_ASSIGN(const EvaluationKey key,
+              KeyOf(a, options,
+                    text.empty() ? std::string_view(ids, tokens.size() * sizeof(Token)) : text));
+  if (a.logits.empty() && a.save_reference.empty()) {
+    SNUG_ASSIGN(const std::optional<EvaluationRecord> known, results.Find(key));
+    if (known) {
+      Show(a, *known, true);
+      return {};
+    }
+  }
+  SNUG_ASSIGN(EvaluationRecord record, Measure(a, std::move(options), text, std::move(tokens)));
+  record.text_name = std::filesystem::path(text.empty() ? a.tokens : a.text).filename().string();
+  SNUG_TRY(results.Put(key, record));
+  Show(a, record, false);
   return {};
 }
 
@@ -262,6 +343,9 @@ void AddEval(CLI::App& app, int* exit_code) {
       .Default();
   eval.Add("--save-reference", a->save_reference, "keep the scored logits here");
   eval.Add("--reference", a->reference, "compare with logits kept before");
+  eval.Add("--results", a->results,
+           "a file of evaluations: what is known there is not run again, what is run goes there")
+      .Environment("SNUG_RESULTS");
   eval.Flag("--json", a->json, "one JSON object on stdout");
   eval.Callback([a, exit_code] {
     const Status s = Eval(*a);

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include "cli/args.h"
+#include "cli/results.h"
 #include "engine/probe.h"
+#include "format/fingerprint.h"
 
 namespace snug::cli {
 namespace {
@@ -59,17 +61,58 @@ void PrintPlan(const MemoryPlan& p) {
     fmt::print("would fit: {} (peak {})\n", change.change, FormatBytes(change.peak));
 }
 
-Result<int> Plan(const EngineArgs& args, bool json) {
-  SNUG_ASSIGN(EngineOptions options, args.Resolve());
+struct PlanArgs {
+  EngineArgs engine;
+  std::string results;
+  bool json = false;
+};
+
+// What evaluations say of the planned cache.
+Result<std::vector<KnownCost>> Known(const PlanArgs& a, const EngineOptions& options,
+                                     const MemoryPlan& plan) {
+  if (a.results.empty()) return std::vector<KnownCost>();
+  SNUG_ASSIGN(const auto file, ModelFile::Open(options.model_path));
+  SNUG_ASSIGN(const std::string weights, WeightsFingerprint(*file));
+  SNUG_ASSIGN(const Results results, Results::Open(a.results));
+  return results.OfCache(weights, plan.cache);
+}
+
+void PrintKnown(const std::vector<KnownCost>& known) {
+  for (const KnownCost& k : known) {
+    fmt::print("known: KL divergence {:.4f}, top-1 {:.3f}, {} held: {} tokens after {} of {}\n",
+               k.kl_mean, k.top1, FormatBytes(k.kv_held), k.tokens, k.prefix,
+               Printable(k.text_name));
+  }
+}
+
+Json KnownJson(const std::vector<KnownCost>& known) {
+  Json all = Json::array();
+  for (const KnownCost& k : known) {
+    all.push_back({{"text", k.text_name},
+                   {"prefix", k.prefix},
+                   {"tokens", k.tokens},
+                   {"kl_mean", k.kl_mean},
+                   {"top1", k.top1},
+                   {"kv_held", k.kv_held}});
+  }
+  return all;
+}
+
+Result<int> Plan(const PlanArgs& a) {
+  SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_ASSIGN(MemoryPlan plan, PlanFile(options));
   // Speeds are measured after the plan, so that the plan sees the process as a run would.
   // Where they cannot be, the bytes hold all the same.
   if (const auto times = MeasureSteps(options, plan); times.ok())
     PredictSpeed(*times, plan.resident ? 0 : DiskRate(options.model_path), plan);
-  if (json) {
-    fmt::print("{}\n", DumpJson(PlanJson(plan)));
+  SNUG_ASSIGN(const std::vector<KnownCost> known, Known(a, options, plan));
+  if (a.json) {
+    Json out = PlanJson(plan);
+    if (!a.results.empty()) out["known"] = KnownJson(known);
+    fmt::print("{}\n", DumpJson(out));
   } else {
     PrintPlan(plan);
+    PrintKnown(known);
   }
   return plan.fits ? 0 : ExitCode(Code::kDoesNotFit);
 }
@@ -77,10 +120,6 @@ Result<int> Plan(const EngineArgs& args, bool json) {
 }  // namespace
 
 void AddPlan(CLI::App& app, int* exit_code) {
-  struct PlanArgs {
-    EngineArgs engine;
-    bool json = false;
-  };
   auto a = std::make_shared<PlanArgs>();
   Verb plan(app, "plan", "say what a run would take, before a weight is read");
   plan.Footer(
@@ -88,9 +127,11 @@ void AddPlan(CLI::App& app, int* exit_code) {
       "when not.");
   a->engine.Add(plan);
   a->engine.AddKeep(plan);
+  plan.Add("--results", a->results, "tell what these evaluations say of the cache (snug eval)")
+      .Environment("SNUG_RESULTS");
   plan.Flag("--json", a->json, "one JSON object on stdout");
   plan.Callback([a, exit_code] {
-    const Result<int> r = Plan(a->engine, a->json);
+    const Result<int> r = Plan(*a);
     *exit_code = r.ok() ? *r : Report(r.error(), a->json);
   });
 }
