@@ -199,7 +199,7 @@ def main():
     peers = {"llama.cpp": build_peer()}
     for p in args.peer:
         peers[Path(p).resolve().parent.parent.parent.name] = Path(p)
-    print("| tokens/s | Snug | spread | of bandwidth | " + " | ".join(f"{p} | times" for p in peers) + " |")
+    print("| tokens/s | Snug | spread | of limit | " + " | ".join(f"{p} | times" for p in peers) + " |")
     print("|---" * (4 + 2 * len(peers)) + "|", flush=True)
     results = []
     for row in [r for r in ROWS if args.rows in r.label and not (args.quick and r.long)]:

@@ -30,8 +30,9 @@ struct BenchArgs {
 
 struct Row {
   std::string test;
-  std::vector<double> tps, limit_gbps;
-  double bytes_per_token = 0;  // of decode
+  std::vector<double> tps, limit_gbps, limit_products;
+  double bytes_per_token = 0;     // of decode
+  double products_per_token = 0;  // of prefill
   uint64_t hash = 0;
 };
 
@@ -74,7 +75,25 @@ uint64_t Hash(std::span<const float> logits) {
   return XXH3_64bits(logits.data(), logits.size_bytes());
 }
 
+// Multiply-adds of a prompt's token with weights of less than 16 bits: what the integer units do.
+double ProductsPerToken(const Engine& engine) {
+  if (engine.options().exact) return 0;
+  double products = 0;
+  for (const TensorInfo& t : engine.file().tensors()) {
+    // The embedding is looked up, the head runs for the last token alone.
+    if (t.name == "token_embd.weight" || t.name == "output.weight") continue;
+    if (Info(t.type).block == 1) continue;
+    const RouterConfig& router = engine.config().router;
+    const double share = t.dims[2] > 1 ? static_cast<double>(router.used) / router.experts : 1;
+    products += share * static_cast<double>(t.rows() * t.cols());
+  }
+  return products;
+}
+
 Status Prefill(Engine& engine, std::span<const Token> tokens, Row& row) {
+  if (row.products_per_token > 0) {
+    row.limit_products.push_back(MeasureByteProducts(engine.pool(), 10));
+  }
   engine.Clear(0);
   const auto start = Clock::now();
   SNUG_TRY(engine.Prefill(0, tokens, NotInterrupted));
@@ -115,12 +134,18 @@ Json RowJson(const Row& r) {
   const double tps = Median(r.tps), limit = r.limit_gbps.empty() ? 0 : Median(r.limit_gbps);
   const auto [low, high] = std::minmax_element(r.tps.begin(), r.tps.end());
   const double gbps = r.bytes_per_token * tps / 1e9;
+  const double tops = 2 * r.products_per_token * tps / 1e12;
+  const double tops_limit = r.limit_products.empty() ? 0 : 2 * Median(r.limit_products) / 1e12;
   return {{"test", r.test},
           {"tps", tps},
           {"spread", (*high - *low) / tps},
           {"gbps", gbps},
-          {"share_of_limit", limit > 0 ? gbps / limit : 0},
+          {"share_of_limit", limit > 0        ? gbps / limit
+                             : tops_limit > 0 ? tops / tops_limit
+                                              : 0},
           {"limit_gbps", limit},
+          {"tops", tops},
+          {"limit_tops", tops_limit},
           {"rss_peak", ReadProcessMemory().peak_rss},
           {"logits_hash", fmt::format("{:016x}", r.hash)}};
 }
@@ -157,31 +182,36 @@ Status Bench(const BenchArgs& a) {
   auto done = [&](const Row& r) {
     rows.push_back(RowJson(r));
     const Json& j = rows.back();
-    fmt::print(
-        stderr, "{:<24} {:>9.2f} tokens/s  +-{:>4.1f} %  {:>6.1f} GB/s, {:>3.0f} % of {:.1f}\n",
-        r.test, j["tps"].get<double>(), 50 * j["spread"].get<double>(), j["gbps"].get<double>(),
-        100 * j["share_of_limit"].get<double>(), j["limit_gbps"].get<double>());
+    const bool products = r.products_per_token > 0;
+    fmt::print(stderr,
+               "{:<24} {:>9.2f} tokens/s  +-{:>4.1f} %  {:>6.2f} {}, {:>3.0f} % of {:.2f}\n",
+               r.test, j["tps"].get<double>(), 50 * j["spread"].get<double>(),
+               j[products ? "tops" : "gbps"].get<double>(), products ? "TOPS" : "GB/s",
+               100 * j["share_of_limit"].get<double>(),
+               j[products ? "limit_tops" : "limit_gbps"].get<double>());
   };
   for (const uint32_t n : a.prompts) {
     if (n == 0) continue;
     const std::vector<Token> tokens = Tokens(*engine, text, n);
-    Row row{fmt::format("prefill {}", n), {}, {}, 0, 0};
+    Row row;
+    row.test = fmt::format("prefill {}", n);
+    row.products_per_token = ProductsPerToken(*engine);
     for (uint32_t r = 0; r < repeats; ++r) SNUG_TRY(Prefill(*engine, tokens, row));
     done(row);
   }
   for (const uint32_t depth : a.depths) {
     for (const uint32_t p : a.parallel) {
       if (a.generate == 0) continue;
-      Row row{fmt::format("decode {} at {}", a.generate, depth) +
-                  (p > 1 ? fmt::format(" x {}", p) : ""),
-              {},
-              {},
-              0,
-              0};
+      Row row;
+      row.test = fmt::format("decode {} at {}", a.generate, depth) +
+                 (p > 1 ? fmt::format(" x {}", p) : "");
       const std::vector<Token> tokens = Tokens(*engine, text, depth + a.generate);
       for (uint32_t s = 0; s < sequences; ++s) engine->Clear(s);
       // What decoding needs held is a measurement too: long prompts are not run twice.
-      Row held{fmt::format("prefill {}", depth), {}, {}, 0, 0};
+      Row held;
+      held.test = fmt::format("prefill {}", depth);
+      held.products_per_token = ProductsPerToken(*engine);
+      held.limit_products.push_back(MeasureByteProducts(engine->pool(), 10));
       for (uint32_t s = 0; s < p && depth > 0; ++s) {
         const auto start = Clock::now();
         SNUG_TRY(engine->Prefill(s, std::span(tokens).first(depth), NotInterrupted));

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "kernel/peak.h"
 
 namespace snug {
 namespace {
@@ -41,6 +43,19 @@ Result<double> MeasureReads(ThreadPool& pool, Ledger& ledger, uint64_t bytes, in
     const auto start = Clock::now();
     pool.For(tasks, [&](size_t t, int) { sink += Sum(buffer.data() + t * kTask, kTask); });
     best = std::max(best, static_cast<double>(buffer.size()) / SecondsSince(start));
+  }
+  return best;
+}
+
+double MeasureByteProducts(ThreadPool& pool, int rounds) {
+  constexpr uint64_t kRounds = 6'000'000;
+  double best = 0;
+  for (int r = 0; r < rounds; ++r) {
+    std::atomic<uint64_t> products{0};
+    const auto start = Clock::now();
+    pool.For(static_cast<size_t>(pool.size()),
+             [&](size_t, int) { products += RunByteProducts(kRounds); });
+    best = std::max(best, static_cast<double>(products) / SecondsSince(start));
   }
   return best;
 }
