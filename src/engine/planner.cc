@@ -56,6 +56,13 @@ void Total(MemoryPlan& plan) {
   plan.fits = plan.peak_total <= plan.budget;
 }
 
+// Rows of a layer and head that stay at most at full context, on average over layers.
+uint32_t MostRows(const KeptLayout& kept) {
+  uint64_t rows = 0;
+  for (uint32_t l = 0; l < kept.layers; ++l) rows += kept.MostRows(l);
+  return kept.layers == 0 ? kept.context : static_cast<uint32_t>(rows / kept.layers);
+}
+
 // The plan of everything but the weights.
 MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   const ModelConfig& c = x.model.config();
@@ -75,7 +82,7 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
                        Pages::kNormal);
   plan.vocab_bytes = x.vocab;
   plan.kv_tile_bytes = kv.tile_bytes();
-  plan.kv_rows = kv.keep == nullptr ? x.options.context : kv.kept().MostRows();
+  plan.kv_rows = kv.keep == nullptr ? x.options.context : MostRows(kv.kept());
   plan.kv_exact_rows =
       kv.codec == nullptr ? plan.kv_rows : std::min(plan.kv_rows, kv.codec->MostExact());
   plan.kv_state_bytes = kv.states.slot_bytes();
@@ -364,6 +371,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   }
   kv.kv_heads = c.kv_heads;
   kv.head_dim = c.head_dim;
+  kv.query_heads = c.heads / c.kv_heads;
   kv.window = c.window;
   for (uint32_t l = 0; l < c.layers; ++l) {
     kv.attends.push_back(!c.recurrent[l]);
@@ -421,7 +429,7 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
                   "leave it out");
   }
   if (o.lookup) {
-    return refuse(keeps ? "a draft that fails is rolled back, and dropped rows cannot be"
+    return refuse(keeps ? "a draft that fails is rolled back, and dropped or merged rows cannot be"
                         : "a draft's tokens would see exact what token by token is coded, and one "
                           "that fails is rolled back, which coded rows cannot be",
                   "--speculate off");
@@ -432,6 +440,10 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
                   "--kv f16, q8_0 or q4_0, which encode each row by itself, or no --kv-keep");
   }
   if (o.codec != nullptr) SNUG_TRY(o.codec->Tiles(c.head_dim));
+  if (keeps) {
+    const auto full = std::count(c.window.begin(), c.window.end(), 0u);
+    SNUG_TRY(o.keep->Check(static_cast<uint32_t>(full)));
+  }
   return {};
 }
 
@@ -470,6 +482,13 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
     return refuse(
         fmt::format("--kv-keep {} observes the attention that rows get, and rows that are "
                     "not read are not observed",
+                    o.keep->spec()),
+        "one of the two");
+  }
+  if (o.keep->merging() != nullptr) {
+    return refuse(
+        fmt::format("--kv-keep {} merges rows, and how many tokens a row stands for joins "
+                    "its score, of which the index knows nothing",
                     o.keep->spec()),
         "one of the two");
   }
