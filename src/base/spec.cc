@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -25,6 +26,12 @@ std::optional<double> Number(std::string_view text) {
   const auto above = Decimal(text.substr(0, slash)), below = Decimal(text.substr(slash + 1));
   if (!above || !below || *below == 0) return {};
   return *above / *below;
+}
+
+std::optional<double> Index(std::span<const std::string_view> names, std::string_view text) {
+  const auto at = std::find(names.begin(), names.end(), text);
+  if (at == names.end()) return {};
+  return static_cast<double>(at - names.begin());
 }
 
 // What is wrong with a name, and which one was meant.
@@ -53,6 +60,13 @@ Result<double> Value(const SpecParameter& p, std::string_view method, std::strin
                       {"parameter", std::string(p.name)},
                       {"value", std::string(text)}});
   };
+  if (!p.names.empty()) {
+    if (const auto index = Index(p.names, text)) return *index;
+    std::string all;
+    for (const std::string_view name : p.names)
+      all += fmt::format("{}{}", all.empty() ? "" : ", ", name);
+    return refuse("is none of " + all);
+  }
   const auto value = Number(text);
   if (!value) return refuse("is no number");
   if (p.whole && *value != std::floor(*value)) return refuse("is no whole number");
@@ -74,7 +88,9 @@ Result<SpecChoice> ParseSpec(std::string_view text, std::span<const SpecMethod> 
   }
   const std::span<const SpecParameter> parameters = methods[choice.method].parameters;
   std::vector<bool> given(parameters.size());
-  for (const SpecParameter& p : parameters) choice.values.push_back(*Number(p.standard));
+  for (const SpecParameter& p : parameters) {
+    choice.values.push_back(p.names.empty() ? *Number(p.standard) : *Index(p.names, p.standard));
+  }
   if (name.size() == text.size()) return choice;
   std::string_view rest = text.substr(name.size() + 1);
   for (bool more = true; more;) {

@@ -11,12 +11,14 @@
 
 namespace snug {
 
-// A parameter of a method: a number within bounds.
+// A parameter of a method: a number within bounds, or one of some names.
 struct SpecParameter {
   std::string_view name, help;
   std::string_view standard;  // its value where none is given, as a user would write it
   double least = 0, most = 0;
   bool whole = false;  // no fractions
+  // Where not empty, values are these names, and what is read is a name's index.
+  std::span<const std::string_view> names = {};
 };
 
 // What a spec string may name.

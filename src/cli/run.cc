@@ -155,6 +155,8 @@ Result<int> Run(RunArgs& a) {
   SNUG_ASSIGN(const Generation g, Generate(*engine, 0, prompt, a.generate));
   const LedgerSnapshot ledger = engine->ledger().snapshot();
   const ProcessMemory os = ReadProcessMemory();
+  // What kept the rows: a method may have gone by the prompt.
+  const std::string keeper = options.keep == nullptr ? "" : engine->cache().keeper(0).spec();
   // Steps after the prompt's.
   const size_t decoded = g.tokens.empty() ? 0 : g.tokens.size() - 1;
   if (a.json) {
@@ -175,6 +177,7 @@ Result<int> Run(RunArgs& a) {
                         {"rss_peak", os.peak_rss},
                         {"kv_held", engine->kv_bytes_held()},
                         {"owners", OwnersJson(ledger.peak)}}},
+                      {"kv_keep", keeper},
                       {"bytes_touched_per_token", g.bytes_touched_per_token},
                       {"disk_bytes_per_token", g.disk_bytes_per_token},
                       {"experts", ExpertsJson(*engine, g.experts, decoded)},
@@ -194,6 +197,9 @@ Result<int> Run(RunArgs& a) {
       }
       if (g.drafted > 0)
         fmt::print(stderr, "; {} of {} drafted tokens held", g.accepted, g.drafted);
+      if (!keeper.empty() && keeper != options.keep->spec()) {
+        fmt::print(stderr, "; kept by {}", keeper);
+      }
       fmt::print(stderr, "\n");
       if (const std::string experts = ExpertsText(*engine, g.experts, decoded); !experts.empty()) {
         fmt::print(stderr, "{}\n", experts);

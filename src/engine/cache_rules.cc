@@ -52,7 +52,7 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
                   "leave it out");
   }
   if (o.lookup) {
-    return refuse(keeps ? "a draft that fails is rolled back, and dropped rows cannot be"
+    return refuse(keeps ? "a draft that fails is rolled back, and dropped or merged rows cannot be"
                         : "a draft's tokens would see exact what token by token is coded, and one "
                           "that fails is rolled back, which coded rows cannot be",
                   "--speculate off");
@@ -63,6 +63,10 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
                   "--kv f16, q8_0 or q4_0, which encode each row by itself, or no --kv-keep");
   }
   if (o.codec != nullptr) SNUG_TRY(o.codec->Tiles(c.head_dim));
+  if (keeps) {
+    const auto full = std::count(c.window.begin(), c.window.end(), 0u);
+    SNUG_TRY(o.keep->Check(static_cast<uint32_t>(full)));
+  }
   return {};
 }
 
@@ -101,6 +105,13 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
     return refuse(
         fmt::format("--kv-keep {} observes the attention that rows get, and rows that are "
                     "not read are not observed",
+                    o.keep->spec()),
+        "one of the two");
+  }
+  if (o.keep->merging() != nullptr) {
+    return refuse(
+        fmt::format("--kv-keep {} merges rows, and how many tokens a row stands for joins "
+                    "its score, of which the index knows nothing",
                     o.keep->spec()),
         "one of the two");
   }

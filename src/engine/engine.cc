@@ -166,7 +166,7 @@ Status Engine::Rollback(uint32_t sequence, uint32_t length) {
   if (options_.by_layer() && length != 0) {
     return MakeError(
         Code::kUsage,
-        fmt::format("a sequence of {} tokens cannot go back to {}: the cache dropped or "
+        fmt::format("a sequence of {} tokens cannot go back to {}: the cache dropped, merged or "
                     "coded its rows",
                     cache_->length(sequence), length),
         "clear it and give its tokens to Prefill");
@@ -237,7 +237,7 @@ Status Engine::Check(std::span<const StepItem> items) const {
     if (options_.by_layer() && n != 1) {
       return MakeError(
           Code::kUsage,
-          fmt::format("a step of {} tokens: a cache that drops or codes rows takes one", n),
+          fmt::format("a step of {} tokens: a cache that drops, merges or codes rows takes one", n),
           "give prompts to Prefill");
     }
     SNUG_TRY(CheckTokens(item.sequence, item.tokens));

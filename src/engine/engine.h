@@ -114,6 +114,8 @@ class Engine {
   // Prefill by layer (prompt.cc).
   Status PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
                         const PromptProgress& progress);
+  // What of a prompt's text decides how its rows are kept.
+  std::string EndOfPrompt(std::span<const Token> tokens) const;
   // `after_chunk` gets the tokens that are done.
   Status RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens,
                         const std::function<Status(uint32_t done)>& after_chunk);

@@ -58,6 +58,13 @@ void Total(MemoryPlan& plan) {
   plan.fits = plan.peak_total <= plan.budget;
 }
 
+// Rows of a layer and head that stay at most at full context, on average over layers.
+uint32_t MostRows(const KeptLayout& kept) {
+  uint64_t rows = 0;
+  for (uint32_t l = 0; l < kept.layers; ++l) rows += kept.MostRows(l);
+  return kept.layers == 0 ? kept.context : static_cast<uint32_t>(rows / kept.layers);
+}
+
 // The plan of everything but the weights.
 MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   const ModelConfig& c = x.model.config();
@@ -77,7 +84,7 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
                        Pages::kNormal);
   plan.vocab_bytes = x.vocab;
   plan.kv_tile_bytes = kv.tile_bytes();
-  plan.kv_rows = kv.keep == nullptr ? x.options.context : kv.kept().MostRows();
+  plan.kv_rows = kv.keep == nullptr ? x.options.context : MostRows(kv.kept());
   plan.kv_exact_rows =
       kv.codec == nullptr ? plan.kv_rows : std::min(plan.kv_rows, kv.codec->MostExact());
   plan.kv_state_bytes = kv.states.slot_bytes();
@@ -366,6 +373,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   }
   kv.kv_heads = c.kv_heads;
   kv.head_dim = c.head_dim;
+  kv.query_heads = c.heads / c.kv_heads;
   kv.window = c.window;
   for (uint32_t l = 0; l < c.layers; ++l) {
     kv.attends.push_back(!c.recurrent[l]);

@@ -102,7 +102,8 @@ struct MemoryPlan {
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_tile_bytes = 0, kv_state_bytes = 0;  // 64 rows of a layer, states of a sequence
   std::string cache;                               // how it is held, as options ask for it
-  uint32_t kv_rows = 0;        // of a layer without window and a head, where the context is full
+  // Of a layer without window and a head, where the context is full; on average over layers.
+  uint32_t kv_rows = 0;
   uint32_t kv_exact_rows = 0;  // of those, rows that no codec takes over
   uint64_t hidden_bytes = 0;   // of activation_bytes: a prompt's rows between two layers
   uint32_t snapshots = 0;      // of each sequence's states

@@ -42,6 +42,16 @@ Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens
   return status;
 }
 
+std::string Engine::EndOfPrompt(std::span<const Token> tokens) const {
+  const size_t wanted = options_.keep == nullptr ? 0 : options_.keep->reads_end();
+  std::string text;
+  if (tokenizer_ == nullptr) return text;
+  for (const Token t : tokens.last(std::min(wanted, tokens.size()))) {
+    tokenizer_->Decode(t, false, &text);
+  }
+  return text;
+}
+
 Status Engine::PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
                               const PromptProgress& progress) {
   SNUG_TRY(CheckTokens(sequence, tokens));
@@ -61,7 +71,7 @@ Status Engine::PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
       SNUG_TRY(Embed({&item, 1}));
       std::memcpy(hidden_.as<float>() + done * dim, blocks_->x(0), n * dim * sizeof(float));
     }
-    cache_->BeginPrompt(sequence, total);
+    cache_->BeginPrompt(sequence, total, EndOfPrompt(tokens));
     for (uint32_t l = 0; l < layers_; ++l) {
       // Shares of a prompt count as tokens of it.
       const auto after_chunk = [&](uint32_t done) -> Status {

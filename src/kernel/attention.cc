@@ -18,7 +18,7 @@ namespace HWY_NAMESPACE {
 // One tile for R rows.
 template <class Kernel, size_t R>
 static void TileRows(const Block& b, size_t first, const typename Kernel::Tile& keys,
-                     const typename Kernel::Tile& values, int64_t tile_pos) {
+                     const typename Kernel::Tile& values, int64_t tile_pos, const float* bias) {
   HWY_ALIGN float scores[kRowTile * kTileTokens];
   float alpha[R];
   bool live[R];
@@ -34,7 +34,7 @@ static void TileRows(const Block& b, size_t first, const typename Kernel::Tile& 
     const int64_t low = b.window == 0 ? 0 : high - b.window;
     alpha[r] = 1;
     live[r] = SoftmaxStep(s, std::max<int64_t>(low, 0), std::min<int64_t>(high, kTileTokens),
-                          b.softcap, &row, &alpha[r]);
+                          b.softcap, &row, &alpha[r], bias);
     out[r] = row.out;
     if (live[r]) {
       row.sum = row.sum * alpha[r] + Kernel::Round(s);
@@ -51,29 +51,29 @@ static void TileRows(const Block& b, size_t first, const typename Kernel::Tile& 
 
 template <class Kernel>
 static void TileBlock(const Block& b, typename Kernel::Tile keys, typename Kernel::Tile values,
-                      int64_t tile_pos) {
+                      int64_t tile_pos, const float* bias) {
   for (size_t r = 0, n; r < b.rows; r += n) {
     // 8 rows as 4 and 4: 2 rows cost nearly what 4 do.
     const size_t left = b.rows - r, passes = (left + kRowTile - 1) / kRowTile;
     n = (left + passes - 1) / passes;
     switch (n) {
       case 6:
-        TileRows<Kernel, 6>(b, r, keys, values, tile_pos);
+        TileRows<Kernel, 6>(b, r, keys, values, tile_pos, bias);
         break;
       case 5:
-        TileRows<Kernel, 5>(b, r, keys, values, tile_pos);
+        TileRows<Kernel, 5>(b, r, keys, values, tile_pos, bias);
         break;
       case 4:
-        TileRows<Kernel, 4>(b, r, keys, values, tile_pos);
+        TileRows<Kernel, 4>(b, r, keys, values, tile_pos, bias);
         break;
       case 3:
-        TileRows<Kernel, 3>(b, r, keys, values, tile_pos);
+        TileRows<Kernel, 3>(b, r, keys, values, tile_pos, bias);
         break;
       case 2:
-        TileRows<Kernel, 2>(b, r, keys, values, tile_pos);
+        TileRows<Kernel, 2>(b, r, keys, values, tile_pos, bias);
         break;
       default:
-        TileRows<Kernel, 1>(b, r, keys, values, tile_pos);
+        TileRows<Kernel, 1>(b, r, keys, values, tile_pos, bias);
     }
     keys = Kernel::Fetched(keys);
     values = Kernel::Fetched(values);
@@ -99,13 +99,15 @@ static void WalkTilesT(const AttentionArgs& args, const Block& b, TileAt first, 
     const HeadTiles now(args, at);
     const HeadTiles then(args, at.tile + 1 < last ? TileAt{at.head, at.tile + 1} : next);
     const int64_t tile_pos = static_cast<int64_t>(at.tile) * kTileTokens;
+    const float* bias =
+        args.bias == nullptr ? nullptr : args.bias + at.head * args.bias_stride + tile_pos;
 #if SNUG_HAVE_BF16_DOT
     if (!UsesFloat(args)) {
       auto* to = reinterpret_cast<uint8_t*>(decoded);
       auto* values_to = reinterpret_cast<uint8_t*>(decoded_values);
       TileBlock<Bf16Kernel>(b, DecodeKeys(args.key_type, now.keys, then.keys, dim, to),
                             DecodeValues(args.value_type, now.values, then.values, dim, values_to),
-                            tile_pos);
+                            tile_pos, bias);
       continue;
     }
 #endif
@@ -114,7 +116,7 @@ static void WalkTilesT(const AttentionArgs& args, const Block& b, TileAt first, 
         b, OpenTile<false>(args.key_type, now.keys, then.keys, dim, many, key_scales, decoded),
         OpenTile<true>(args.value_type, now.values, then.values, dim, many, key_scales + 2 * scales,
                        decoded_values),
-        tile_pos);
+        tile_pos, bias);
   }
 }
 

@@ -72,6 +72,10 @@ struct AttentionArgs {
   bool exact = false;   // float32 products throughout
   // [heads] a score that joins each query's softmax and carries no value (gpt-oss), or null.
   const float* sinks = nullptr;
+  // [kv_heads, bias_stride] by token, in units of log 2: joins its score, after the cap, for all
+  // query heads of the KV head. Whole tiles; null: none. Not observed, nor with a codec.
+  const float* bias = nullptr;
+  size_t bias_stride = 0;
   // q [tokens, heads * head_dim] with row stride q_stride, rows at positions first_pos, first_pos +
   // 1, ...
   const float* q = nullptr;
@@ -135,14 +139,16 @@ struct ScoreNoise {
 };
 
 // How much attention each held token gets: sums over query rows of their weights, each the mean
-// over the query heads of a KV head. Scores are computed once more from the keys, beside the
-// log_sums that attention left, so that no matrix of queries by keys exists. A token's sum adds row
-// by row in the rows' order, whatever the chunks and threads. Layers without window only.
+// over the query heads of a KV head, or each query head's own. Scores are computed once more from
+// the keys, beside the log_sums that attention left, so that no matrix of queries by keys exists. A
+// token's sum adds row by row in the rows' order, whatever the chunks and threads. Layers without
+// window only.
 struct ColumnSums {
   uint32_t first_row = 0;  // rows of the call before it are not counted
   float* sums = nullptr;   // [kv_heads, stride], by token; added to
   size_t stride = 0;       // whole tiles
   ScoreNoise noise;
+  bool by_query_head = false;  // sums are [heads, stride]
 };
 uint32_t ObserveTasks(const AttentionArgs& args);
 // `scratch` as for AttendTask. The tasks of one call touch different sums.

@@ -67,9 +67,10 @@ struct Weighing {
   const uint32_t* row_keys = nullptr;   // of the noise; null: z = 0
   const uint32_t* positions = nullptr;  // of the tile's 64 tokens, where there is noise
   float inverse_temperature = 1;
+  size_t head_stride = 0;  // of sums by query head; 0: their means
 };
 // Adds the weights of a tile's 64 tokens to `sums` [64]: for each token of the call the mean over
-// the rows of its heads.
+// the rows of its heads, or each head's own to sums [heads of the KV head, head_stride].
 void SumColumns(const AttentionArgs& args, const Block& block, TileAt at, const Weighing& weighing,
                 float* decoded, float* sums);
 // Adds the weights of each row to `sums` [rows].

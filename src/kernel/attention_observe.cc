@@ -129,6 +129,13 @@ static void SumColumnsT(const AttentionArgs& args, const Block& b, TileAt at, co
   const float scale = 1 / static_cast<float>(group);
   WithScores(args, b, at, decoded, [&](size_t row, const float* s) HWY_ATTR {
     const DF d;
+    if (w.head_stride != 0) {
+      float* own = sums + row % group * w.head_stride;
+      for (size_t i = 0; i < kTileTokens; i += kLanes) {
+        hn::StoreU(hn::Add(hn::LoadU(d, own + i), Weights(w, row, s, i)), d, own + i);
+      }
+      return;
+    }
     for (size_t i = 0; i < kTileTokens; i += kLanes) {
       const VF sum = hn::MulAdd(Weights(w, row, s, i), hn::Set(d, scale), hn::Load(d, token + i));
       hn::Store(sum, d, token + i);

@@ -54,7 +54,7 @@ uint32_t ObserveTasks(const AttentionArgs& a) {
 }
 
 void ObserveTask(const AttentionArgs& a, const ColumnSums& to, uint32_t task, uint8_t* scratch) {
-  assert(a.causal && a.window == 0 && a.log_sums != nullptr);
+  assert(a.causal && a.window == 0 && a.log_sums != nullptr && a.bias == nullptr);
   const size_t group = a.heads / a.kv_heads;
   const Scratch s = LayOut(scratch, a.head_dim, group);
   const uint32_t head = task % a.kv_heads;
@@ -67,9 +67,11 @@ void ObserveTask(const AttentionArgs& a, const ColumnSums& to, uint32_t task, ui
     if (begin >= end) continue;
     const Block b = Prepare(a, head, first, n, s);
     Weighing w = Weigh(a, to, head, first, b, true, s);
+    w.head_stride = to.by_query_head ? to.stride : 0;
+    float* sums = to.sums + head * (to.by_query_head ? group : 1) * to.stride;
     for (uint32_t t = begin; t < end; ++t) {
       w.positions = PositionsOf(to, {head, t});
-      SumColumns(a, b, {head, t}, w, s.decoded, to.sums + head * to.stride + t * kTileTokens);
+      SumColumns(a, b, {head, t}, w, s.decoded, sums + t * kTileTokens);
     }
   }
 }

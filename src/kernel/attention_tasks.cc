@@ -262,7 +262,9 @@ void AttentionReference(const AttentionArgs& a) {
         double dot = 0;
         for (uint32_t d = 0; d < a.head_dim; ++d) dot += double{q[d]} * row[d];
         dot *= a.scale;
-        score.push_back(a.softcap > 0 ? a.softcap * std::tanh(dot / a.softcap) : dot);
+        if (a.softcap > 0) dot = a.softcap * std::tanh(dot / a.softcap);
+        if (a.bias != nullptr) dot += std::log(2.0) * a.bias[kv * a.bias_stride + p];
+        score.push_back(dot);
       }
       double max = *std::max_element(score.begin(), score.end());
       if (a.sinks != nullptr) max = std::max<double>(max, a.sinks[h]);

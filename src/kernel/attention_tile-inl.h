@@ -40,13 +40,19 @@ static HWY_INLINE void CapScores(float* s, float softcap) {
   }
 }
 
-// Scores of one row become probabilities relative to the row's new maximum. False where the row
-// sees nothing of the tile: it then keeps its state.
+// Scores of one row become probabilities relative to the row's new maximum, after `bias` of the
+// tile's tokens, if any, is added to them. False where the row sees nothing of the tile: it then
+// keeps its state.
 static HWY_INLINE bool SoftmaxStep(float* s, int64_t low, int64_t high, float softcap,
-                                   RowState* row, float* alpha) {
+                                   RowState* row, float* alpha, const float* bias = nullptr) {
   if (low >= high) return false;
   const DF d;
   if (softcap > 0) CapScores(s, softcap);
+  if (bias != nullptr) {
+    for (size_t i = 0; i < kTileTokens; i += kLanes) {
+      hn::StoreU(hn::Add(hn::LoadU(d, s + i), hn::LoadU(d, bias + i)), d, s + i);
+    }
+  }
   const VF none = hn::Set(d, -std::numeric_limits<float>::infinity());
   VF max = none;
   if (low <= 0 && high >= static_cast<int64_t>(kTileTokens)) {

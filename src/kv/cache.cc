@@ -19,9 +19,15 @@ uint32_t OldestSeen(uint32_t position, uint32_t window) {
 }  // namespace
 
 KeptLayout KvLayout::kept() const {
-  KeptLayout k{keep, 0, kv_heads, context, sequences};
+  KeptLayout k{keep, 0, kv_heads, query_heads, head_dim, context, sequences};
   for (uint32_t l = 0; l < layers; ++l) k.layers += Drops(l) ? 1 : 0;
   return k;
+}
+
+uint32_t KvLayout::MostRows(uint32_t layer) const {
+  uint32_t index = 0;
+  for (uint32_t l = 0; l < layer; ++l) index += Drops(l) ? 1 : 0;
+  return Drops(layer) ? kept().MostRows(index) : context;
 }
 
 CodedLayout KvLayout::coded() const {
@@ -40,7 +46,7 @@ uint64_t KvLayout::page_bytes() const {
 
 uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   if (!Attends(layer)) return 0;
-  if (Drops(layer)) tokens = std::min(tokens, kept().MostRows());
+  tokens = std::min(tokens, MostRows(layer));
   const uint32_t all = Tiles(tokens);
   // Exact rows, at the worst alignment.
   if (Codes(layer)) return std::min(all, Tiles(codec->MostExact() - 1) + 1);
@@ -56,7 +62,7 @@ uint64_t KvLayout::total_pages() const {
   for (uint32_t l = 0; l < layers; ++l) {
     const uint32_t own = PagesOf(l, context);
     pages += own;
-    if (Drops(l) || Codes(l)) prompt = Tiles(context) - own;
+    if (Drops(l) || Codes(l)) prompt = std::max(prompt, Tiles(context) - own);
   }
   return (pages * sequences + prompt) * groups();
 }
@@ -75,7 +81,7 @@ uint64_t KvLayout::BytesRead(uint32_t depth) const {
       }
     }
     uint32_t held = window[l] == 0 ? depth : std::min(window[l], depth);
-    if (Drops(l)) held = std::min(held, kept().MostRows());
+    held = std::min(held, MostRows(l));
     if (Codes(l)) {
       bytes += coded_pages.PagesOf(depth) * coded_pages.page_bytes();
       held -= codec->CodedValues(depth);

@@ -5,15 +5,16 @@
 // it. Recurrent layers have states (states.h) and no pages.
 //
 // Where every row stays, a group has all heads and a token's row is its position. Where a keep
-// method (keep/keep.h) drops rows, each head has pages of its own; rows of layers without a window
-// then lie in any order, the newest last, and kept_rows.h knows which tokens they are. Where a
-// codec (codec/codec.h) takes rows over, pages of layers without a window have the newest rows, and
-// coded_pages.h has those before.
+// method (keep/keep.h) drops or merges rows, each head has pages of its own; rows of layers without
+// a window then lie in any order, the newest last, and kept_rows.h knows which tokens they are.
+// Where a codec (codec/codec.h) takes rows over, pages of layers without a window have the newest
+// rows, and coded_pages.h has those before.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/ledger.h"
@@ -33,6 +34,7 @@ namespace snug {
 struct KvLayout {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   uint32_t layers = 0, kv_heads = 0, head_dim = 0;
+  uint32_t query_heads = 1;      // of each KV head
   std::vector<uint32_t> window;  // [layers]
   std::vector<bool> attends;     // [layers]; empty: every layer does
   StateLayout states;            // of the layers that do not
@@ -60,6 +62,8 @@ struct KvLayout {
   uint64_t index_bytes() const { return read == nullptr ? 0 : read->IndexBytes(head_dim); }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
   KeptLayout kept() const;
+  // Rows of a head at most, at full context.
+  uint32_t MostRows(uint32_t layer) const;
   CodedLayout coded() const;
   uint64_t page_bytes() const;
   uint64_t tile_bytes() const;  // keys and values of 64 tokens of a layer
@@ -106,22 +110,28 @@ class KvCache {
   // --- where a method drops rows (layout().keep) or a codec takes them over (layout().codec): a
   // prompt goes layer by layer, which happens to each layer's rows before the next one's begin.
   // Nothing of such a sequence can be rolled back or shared; a prompt that is not ended leaves it
-  // to be cleared.
-  void BeginPrompt(uint32_t sequence, uint32_t tokens);
+  // to be cleared. `text`: how the prompt ends (KeepMethod::reads_end).
+  void BeginPrompt(uint32_t sequence, uint32_t tokens, std::string_view text = {});
   void BeginLayer(uint32_t sequence, uint32_t layer);
   void ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n);
   void CommitLayer(uint32_t sequence, uint32_t layer, uint32_t n);
   void EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool);
   void EndPrompt(uint32_t sequence);
-  // After Commit of one token: drops what does not stay.
+  // After Commit of one token: drops or merges what does not stay.
   void DropRows(uint32_t sequence, ThreadPool& pool);
   // After Commit of one token: the codec takes over what has grown old.
   void EncodeRows(uint32_t sequence, ThreadPool& pool);
   // What attention is to observe in a step of `tokens` rows, the first of which is token number
   // `position`; first_row is `tokens` for nothing.
   ColumnSums Watch(uint32_t sequence, uint32_t layer, uint32_t position, uint32_t tokens);
-  // The tokens that a head's rows are.
+  // The tokens that a head's rows are; of merged ones one each.
   std::span<const uint32_t> positions(uint32_t sequence, uint32_t layer, uint32_t head) const;
+  // How many tokens a row stands for.
+  uint32_t members(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t row) const;
+  // What joins the scores of a layer's rows, for AttentionArgs::bias; null: nothing.
+  KeptRows::Bias bias(uint32_t sequence, uint32_t layer) const;
+  // What keeps the sequence's rows (KeepMethod::ForPrompt), of a cache that has such a method.
+  const KeepMethod& keeper(uint32_t sequence) const { return kept_.method(sequence); }
 
   // Page bases by group and tile index, for AttentionArgs::tiles; groups lie table_stride() apart.
   const uint8_t* const* tiles(uint32_t sequence, uint32_t layer) const;
@@ -148,8 +158,15 @@ class KvCache {
   uint8_t* Take();
   void Drop(uint8_t* page);
   uint8_t** table(uint32_t sequence, uint32_t layer, uint32_t group = 0);
+  friend class CachedRows;
   // Of a head's `rows` rows, the `stay` that were not chosen to be dropped become the first.
   void Compact(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows, uint32_t stay);
+  // At a prompt's end, of all heads; returns how many rows stay.
+  uint32_t DropFromPrompt(uint32_t sequence, uint32_t layer, ThreadPool& pool);
+  // Row `from` takes the place of row `to`.
+  void MoveRow(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t from, uint32_t to);
+  // Has the method merge the layer's rows; returns how many are left.
+  uint32_t Merge(uint32_t sequence, uint32_t layer, uint32_t stay, ThreadPool& pool);
   // The layer now holds `rows` rows; pages beyond them go back to the pool.
   void FreePages(uint32_t sequence, uint32_t layer, uint32_t rows);
   // The codec takes over what it is due of the layer's rows.
@@ -173,6 +190,7 @@ class KvCache {
   KeptRows kept_;
   std::vector<uint32_t> dropping_;  // the layers that drop rows
   std::vector<uint32_t> kept_row_;  // [layers] their number among those
+  uint32_t followed_ = 0;           // rows that each head of the last of them dropped of a prompt
   CodedPages coded_;
   std::vector<uint32_t> coding_;          // the layers that are coded
   std::vector<uint32_t> coded_row_;       // [layers] their number among those

@@ -6,8 +6,8 @@
 
 namespace snug {
 
-void KvCache::BeginPrompt(uint32_t sequence, uint32_t tokens) {
-  kept_.BeginPrompt(sequence, length(sequence), tokens);
+void KvCache::BeginPrompt(uint32_t sequence, uint32_t tokens, std::string_view text) {
+  kept_.BeginPrompt(sequence, length(sequence), tokens, text);
 }
 
 void KvCache::BeginLayer(uint32_t sequence, uint32_t layer) {
@@ -17,18 +17,37 @@ void KvCache::BeginLayer(uint32_t sequence, uint32_t layer) {
 void KvCache::EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
   if (layout_.Codes(layer)) EncodeLayer(sequence, layer, pool);
   if (!layout_.Drops(layer)) return;
-  const uint32_t held = rows(sequence, layer), stay = std::min(held, kept_.Stay(sequence));
-  if (stay < held) {
-    const uint32_t end = length(sequence) + kept_.prompt_tokens();
-    pool.For(layout_.kv_heads, [&](size_t head, int) {
-      kept_.Choose(sequence, kept_row_[layer], layer, static_cast<uint32_t>(head), held, stay, end);
-    });
-    pool.For(layout_.kv_heads, [&](size_t head, int) {
-      Compact(sequence, layer, static_cast<uint32_t>(head), held, stay);
-    });
-    FreePages(sequence, layer, stay);
+  const uint32_t held = rows(sequence, layer);
+  uint32_t stay = std::min(held, kept_.Stay(sequence, kept_row_[layer]));
+  if (layout_.keep->merging() == nullptr) {
+    stay = DropFromPrompt(sequence, layer, pool);
+  } else if (stay < held) {
+    stay = Merge(sequence, layer, stay, pool);
   }
+  if (stay < held) FreePages(sequence, layer, stay);
   kept_.EndLayer(kept_row_[layer], stay);
+}
+
+uint32_t KvCache::DropFromPrompt(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
+  const uint32_t k = kept_row_[layer], held = rows(sequence, layer);
+  const uint32_t end = length(sequence) + kept_.prompt_tokens();
+  // Rows of a layer that follows lie as those of the one before did, whose choice is still there.
+  if (!kept_.Follows(k)) {
+    followed_ = 0;
+    if (kept_.Stay(sequence, k) < held) {
+      pool.For(layout_.kv_heads, [&](size_t head, int) {
+        const auto h = static_cast<uint32_t>(head);
+        const uint32_t n = kept_.Choose(sequence, k, layer, h, held, end);
+        if (h == 0) followed_ = n;
+      });
+    }
+  }
+  const uint32_t stay = held - followed_;
+  if (followed_ == 0) return stay;
+  pool.For(layout_.kv_heads, [&](size_t head, int) {
+    Compact(sequence, layer, static_cast<uint32_t>(head), held, stay);
+  });
+  return stay;
 }
 
 void KvCache::EndPrompt(uint32_t sequence) {
@@ -37,19 +56,21 @@ void KvCache::EndPrompt(uint32_t sequence) {
 }
 
 void KvCache::DropRows(uint32_t sequence, ThreadPool& pool) {
-  const uint32_t end = length(sequence), limit = kept_.Stay(sequence);
+  const uint32_t end = length(sequence);
   pool.For(dropping_.size(), [&](size_t kept, int) {
     const uint32_t layer = dropping_[kept], held = rows(sequence, layer);
     const auto k = static_cast<uint32_t>(kept);
     kept_.Append(sequence, k, held - 1, end - 1);
-    if (held <= limit) return;
-    for (uint32_t h = 0; h < layout_.kv_heads; ++h) {
-      kept_.Choose(sequence, k, layer, h, held, limit, end);
-    }
+    const uint32_t limit = kept_.Stay(sequence, k);
+    if (held <= limit || layout_.keep->merging() != nullptr) return;
+    for (uint32_t h = 0; h < layout_.kv_heads; ++h) kept_.Choose(sequence, k, layer, h, held, end);
     for (uint32_t h = 0; h < layout_.kv_heads; ++h) Compact(sequence, layer, h, held, limit);
   });
   for (const uint32_t layer : dropping_) {
-    if (rows(sequence, layer) > limit) FreePages(sequence, layer, limit);
+    const uint32_t limit = kept_.Stay(sequence, kept_row_[layer]);
+    if (rows(sequence, layer) <= limit) continue;
+    const bool merges = layout_.keep->merging() != nullptr;
+    FreePages(sequence, layer, merges ? Merge(sequence, layer, 0, pool) : limit);
   }
 }
 
@@ -57,22 +78,26 @@ void KvCache::Compact(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t
                       uint32_t stay) {
   const std::span<const uint32_t> dropped =
       kept_.dropped(sequence, kept_row_[layer], head, rows - stay);
-  const size_t dim = layout_.head_dim;
-  uint8_t* const* pages = table(sequence, layer, head);
   // Rows from `stay` on that are not dropped take the places of those before it that are.
   auto later = std::lower_bound(dropped.begin(), dropped.end(), stay);
   uint32_t from = stay;
   for (const uint32_t to : dropped) {
     if (to >= stay) break;
     for (; later != dropped.end() && *later == from; ++later) ++from;
-    const uint8_t* source = pages[from / kTileTokens];
-    uint8_t* target = pages[to / kTileTokens];
-    CopyKey(layout_.key_type, source, from % kTileTokens, dim, target, to % kTileTokens);
-    CopyValue(layout_.value_type, source + key_tile_, from % kTileTokens, dim, target + key_tile_,
-              to % kTileTokens);
-    kept_.Move(sequence, kept_row_[layer], head, from, to);
+    MoveRow(sequence, layer, head, from, to);
     ++from;
   }
+}
+
+void KvCache::MoveRow(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t from,
+                      uint32_t to) {
+  const uint8_t* source = page(sequence, layer, from / kTileTokens, head);
+  uint8_t* target = page(sequence, layer, to / kTileTokens, head);
+  const size_t dim = layout_.head_dim;
+  CopyKey(layout_.key_type, source, from % kTileTokens, dim, target, to % kTileTokens);
+  CopyValue(layout_.value_type, source + key_tile_, from % kTileTokens, dim, target + key_tile_,
+            to % kTileTokens);
+  kept_.Move(sequence, kept_row_[layer], head, from, to);
 }
 
 void KvCache::FreePages(uint32_t sequence, uint32_t layer, uint32_t rows) {
@@ -95,6 +120,15 @@ ColumnSums KvCache::Watch(uint32_t sequence, uint32_t layer, uint32_t position, 
 std::span<const uint32_t> KvCache::positions(uint32_t sequence, uint32_t layer,
                                              uint32_t head) const {
   return kept_.positions(sequence, kept_row_[layer], head, rows(sequence, layer));
+}
+
+uint32_t KvCache::members(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t row) const {
+  return kept_.members(sequence, kept_row_[layer], head, row);
+}
+
+KeptRows::Bias KvCache::bias(uint32_t sequence, uint32_t layer) const {
+  if (!layout_.Drops(layer) || layout_.keep->merging() == nullptr) return {};
+  return kept_.bias(sequence, kept_row_[layer]);
 }
 
 }  // namespace snug

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 
 namespace snug {
 namespace {
@@ -9,25 +10,43 @@ namespace {
 size_t WholeTiles(size_t rows) { return (rows + kTileTokens - 1) / kTileTokens * kTileTokens; }
 
 // Arrays of four-byte entries that rows need.
-uint64_t OwnArrays(const Observations& o) { return 1 + (o.carried ? 1 : 0) + (o.decode ? 1 : 0); }
-constexpr uint64_t kSharedArrays = 5;  // positions, sums, dropped, order, scores
+uint64_t OwnArrays(const KeepMethod& method) {
+  const Observations o = method.observes();
+  const uint64_t sums = (o.carried ? 1 : 0) + (o.decode ? 1 : 0);
+  return 1 + sums + (method.merging() != nullptr ? 2 : 0);
+}
+
+// The same of the layer that reads a prompt: positions, then members and bias, or sums and the room
+// to choose in.
+uint64_t SharedArrays(const KeptLayout& l) {
+  if (l.method->merging() != nullptr) return 3;
+  return 4 + (l.method->observes().by_query_head ? l.query_heads : 1);
+}
+
+size_t MergeFloats(const KeptLayout& l) {
+  const Merging* merging = l.method->merging();
+  return merging == nullptr ? 0 : merging->Floats(l.head_dim);
+}
 
 }  // namespace
 
-uint32_t KeptLayout::MostRows() const {
-  return static_cast<uint32_t>(
-      std::min<uint64_t>(context, uint64_t{method->RowsAtMost(context)} + 1));
+uint32_t KeptLayout::MostRows(uint32_t layer) const {
+  const uint64_t rows = method->RowsAtMost(context, {layer, layers});
+  return static_cast<uint32_t>(std::min<uint64_t>(context, rows + 1));
 }
 
 uint64_t KeptLayout::row_bytes() const {
-  return method == nullptr ? 0 : OwnArrays(method->observes()) * sizeof(uint32_t);
+  return method == nullptr ? 0 : OwnArrays(*method) * sizeof(uint32_t);
 }
 
 uint64_t KeptLayout::bytes() const {
   if (method == nullptr) return 0;
-  const uint64_t lists = uint64_t{sequences} * layers * heads;
-  const uint64_t own = lists * (WholeTiles(MostRows()) * row_bytes() + sizeof(uint32_t));
-  return own + kSharedArrays * heads * WholeTiles(context) * sizeof(uint32_t);
+  uint64_t rows = 0;
+  for (uint32_t l = 0; l < layers; ++l) rows += WholeTiles(MostRows(l));
+  const uint64_t lists = uint64_t{sequences} * heads;
+  const uint64_t own = lists * (rows * row_bytes() + layers * sizeof(uint32_t));
+  const uint64_t shared = SharedArrays(*this) * heads * WholeTiles(context);
+  return own + (shared + heads * MergeFloats(*this)) * sizeof(uint32_t);
 }
 
 Result<KeptRows> KeptRows::Create(const KeptLayout& layout, Ledger& ledger) {
@@ -35,9 +54,9 @@ Result<KeptRows> KeptRows::Create(const KeptLayout& layout, Ledger& ledger) {
   r.layout_ = layout;
   if (layout.method == nullptr) return r;
   r.observes_ = layout.method->observes();
+  assert(!r.observes_.by_query_head || (!r.observes_.decode && !r.observes_.carried));
   SNUG_ASSIGN(r.buffer_, Buffer::Allocate(ledger, Owner::kKv, layout.bytes(), Pages::kNormal,
                                           "tokens and sums of kept rows"));
-  const size_t lists = size_t{layout.sequences} * layout.layers * layout.heads;
   auto* at = r.buffer_.as<uint32_t>();
   const auto take = [&](size_t entries) {
     uint32_t* p = at;
@@ -45,32 +64,49 @@ Result<KeptRows> KeptRows::Create(const KeptLayout& layout, Ledger& ledger) {
     return p;
   };
   const auto floats = [&](size_t entries) { return reinterpret_cast<float*>(take(entries)); };
-  r.own_.stride = WholeTiles(layout.MostRows());
+  const bool merges = layout.method->merging() != nullptr;
+  for (uint32_t l = 0; l < layout.layers; ++l) {
+    r.own_stride_.push_back(WholeTiles(layout.MostRows(l)));
+    r.own_first_.push_back(r.own_rows_);
+    r.own_rows_ += layout.heads * r.own_stride_[l];
+  }
+  const size_t own = layout.sequences * r.own_rows_;
   r.own_.dropped_stride = 1;
-  const size_t own = lists * r.own_.stride;
   r.own_.positions = take(own);
   if (r.observes_.carried) r.own_.sums = floats(own);
   if (r.observes_.decode) r.own_.fresh = floats(own);
-  r.own_.dropped = take(lists);
+  if (merges) r.own_.members = take(own);
+  if (merges) r.own_.bias = floats(own);
+  r.own_.dropped = take(size_t{layout.sequences} * layout.layers * layout.heads);
   r.shared_.stride = r.shared_.dropped_stride = WholeTiles(layout.context);
   const size_t shared = layout.heads * r.shared_.stride;
   r.shared_.positions = take(shared);
-  r.shared_.sums = floats(shared);
-  r.shared_.dropped = take(shared);
-  r.order_ = take(shared);
-  r.scores_ = floats(shared);
-  r.stay_.assign(layout.sequences, layout.method->RowsAtMost(0));
+  if (merges) {
+    r.shared_.members = take(shared);
+    r.shared_.bias = floats(shared);
+  } else {
+    r.shared_.sums = floats(shared * (r.observes_.by_query_head ? layout.query_heads : 1));
+    r.shared_.dropped = take(shared);
+    r.order_ = take(shared);
+    r.scores_ = floats(shared);
+  }
+  r.merge_floats_ = MergeFloats(layout);
+  r.merging_ = floats(layout.heads * r.merge_floats_);
+  r.methods_.assign(layout.sequences, layout.method.get());
   r.answer_begin_.assign(layout.sequences, 0);
   return r;
 }
 
 KeptRows::Arrays KeptRows::Own(uint32_t sequence, uint32_t layer) const {
   Arrays a = own_;
-  const size_t list = (size_t{sequence} * layout_.layers + layer) * layout_.heads;
-  a.positions += list * a.stride;
-  a.dropped += list;
-  if (a.sums != nullptr) a.sums += list * a.stride;
-  if (a.fresh != nullptr) a.fresh += list * a.stride;
+  a.stride = own_stride_[layer];
+  const size_t first = sequence * own_rows_ + own_first_[layer];
+  a.positions += first;
+  for (float** rows : {&a.sums, &a.fresh, &a.bias}) {
+    if (*rows != nullptr) *rows += first;
+  }
+  if (a.members != nullptr) a.members += first;
+  a.dropped += (size_t{sequence} * layout_.layers + layer) * layout_.heads;
   return a;
 }
 
@@ -93,10 +129,12 @@ ScoreNoise KeptRows::NoiseOf(uint32_t layer, uint32_t position, uint32_t answere
 ColumnSums KeptRows::Watch(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t position,
                            uint32_t tokens) {
   if (prompt_.tokens != 0) {
-    const uint32_t first = prompt_.tokens - std::min(prompt_.tokens, observes_.prompt_queries);
+    if (Follows(layer)) return {tokens, nullptr, 0, {}};
+    const uint32_t queries = method(sequence).observes().prompt_queries;
+    const uint32_t first = prompt_.tokens - std::min(prompt_.tokens, queries);
     const uint32_t done = rows - prompt_.rows_before;
     ColumnSums to{std::min(tokens, first - std::min(first, done)), shared_.sums, shared_.stride,
-                  NoiseOf(layer, position, 0)};
+                  NoiseOf(layer, position, 0), observes_.by_query_head};
     to.noise.positions = shared_.positions;
     return to;
   }
@@ -112,8 +150,14 @@ ColumnSums KeptRows::Watch(uint32_t sequence, uint32_t layer, uint32_t rows, uin
   return to;
 }
 
-void KeptRows::BeginPrompt(uint32_t sequence, uint32_t length, uint32_t tokens) {
+void KeptRows::BeginPrompt(uint32_t sequence, uint32_t length, uint32_t tokens,
+                           std::string_view text) {
   prompt_ = {sequence, length, tokens, 0};
+  if (layout_.method != nullptr) methods_[sequence] = &layout_.method->ForPrompt(text);
+}
+
+bool KeptRows::Follows(uint32_t layer) const {
+  return method(prompt_.sequence).FollowsLayerBefore(Place(layer));
 }
 
 void KeptRows::BeginLayer(uint32_t layer, uint32_t rows) {
@@ -123,8 +167,20 @@ void KeptRows::BeginLayer(uint32_t layer, uint32_t rows) {
     uint32_t* positions = shared_.positions + h * shared_.stride;
     std::copy_n(own.positions + h * own.stride, rows, positions);
     for (uint32_t t = 0; t < prompt_.tokens; ++t) positions[rows + t] = prompt_.length + t;
-    float* sums = shared_.sums + h * shared_.stride;
-    std::fill_n(sums, WholeTiles(rows + prompt_.tokens), 0.0f);
+    if (shared_.bias != nullptr) {
+      uint32_t* members = shared_.members + h * shared_.stride;
+      float* bias = shared_.bias + h * shared_.stride;
+      std::copy_n(own.members + h * own.stride, rows, members);
+      std::copy_n(own.bias + h * own.stride, rows, bias);
+      std::fill_n(members + rows, prompt_.tokens, 1u);
+      std::fill_n(bias + rows, prompt_.tokens, 0.0f);
+      continue;
+    }
+    const size_t each = observes_.by_query_head ? layout_.query_heads : 1;
+    float* sums = shared_.sums + h * each * shared_.stride;
+    for (size_t i = 0; i < each; ++i) {
+      std::fill_n(sums + i * shared_.stride, WholeTiles(rows + prompt_.tokens), 0.0f);
+    }
     if (own.sums != nullptr) std::copy_n(own.sums + h * own.stride, rows, sums);
   }
 }
@@ -133,32 +189,35 @@ void KeptRows::EndLayer(uint32_t layer, uint32_t rows) {
   const Arrays own = Own(prompt_.sequence, layer);
   assert(rows <= own.stride);
   for (uint32_t h = 0; h < layout_.heads; ++h) {
-    std::copy_n(shared_.positions + h * shared_.stride, rows, own.positions + h * own.stride);
-    if (own.sums == nullptr) continue;
-    std::copy_n(shared_.sums + h * shared_.stride, rows, own.sums + h * own.stride);
+    const size_t from = h * shared_.stride, to = h * own.stride;
+    std::copy_n(shared_.positions + from, rows, own.positions + to);
+    if (own.sums != nullptr) std::copy_n(shared_.sums + from, rows, own.sums + to);
+    if (own.bias == nullptr) continue;
+    std::copy_n(shared_.members + from, rows, own.members + to);
+    std::copy_n(shared_.bias + from, rows, own.bias + to);
+    std::fill_n(own.bias + to + rows, own.stride - rows, 0.0f);
   }
 }
 
 void KeptRows::EndPrompt() {
   const uint32_t end = prompt_.length + prompt_.tokens;
-  if (layout_.method != nullptr) {
-    stay_[prompt_.sequence] = layout_.method->RowsAtMost(end);
-    answer_begin_[prompt_.sequence] = end;
-  }
+  if (layout_.method != nullptr) answer_begin_[prompt_.sequence] = end;
   prompt_ = {};
 }
 
 void KeptRows::Clear(uint32_t sequence) {
   if (prompt_.sequence == sequence) prompt_ = {};
   if (layout_.method == nullptr) return;
-  stay_[sequence] = layout_.method->RowsAtMost(0);
+  methods_[sequence] = layout_.method.get();
   answer_begin_[sequence] = 0;
+  if (own_.bias != nullptr) std::fill_n(own_.bias + sequence * own_rows_, own_rows_, 0.0f);
 }
 
 void KeptRows::Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t position) {
   const Arrays a = Own(sequence, layer);
   for (uint32_t h = 0; h < layout_.heads; ++h) {
     a.positions[h * a.stride + rows] = position;
+    if (a.members != nullptr) a.members[h * a.stride + rows] = 1;
     if (a.sums == nullptr) continue;
     float* sums = a.sums + h * a.stride;
     const float* fresh = a.fresh + h * a.stride;
@@ -167,29 +226,32 @@ void KeptRows::Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t
   }
 }
 
-uint32_t KeptRows::Stay(uint32_t sequence) const {
-  if (prompt_.tokens == 0) return stay_[sequence];
-  return layout_.method->RowsAfterPrompt(prompt_.length + prompt_.tokens);
+uint32_t KeptRows::Stay(uint32_t sequence, uint32_t layer) const {
+  const KeepMethod& m = method(sequence);
+  if (prompt_.tokens == 0) return m.RowsAtMost(answer_begin_[sequence], Place(layer));
+  return m.RowsAfterPrompt(prompt_.length + prompt_.tokens, Place(layer));
 }
 
-void KeptRows::Choose(uint32_t sequence, uint32_t layer, uint32_t model_layer, uint32_t head,
-                      uint32_t rows, uint32_t stay, uint32_t length) {
+uint32_t KeptRows::Choose(uint32_t sequence, uint32_t layer, uint32_t model_layer, uint32_t head,
+                          uint32_t rows, uint32_t length) {
   const Arrays a = At(sequence, layer);
-  assert(rows > stay && rows - stay <= a.dropped_stride);
   KeepLayer view;
   view.layer = model_layer;
   view.heads = layout_.heads;
+  view.query_heads = layout_.query_heads;
   view.rows = rows;
+  view.stay = Stay(sequence, layer);
   view.length = length;
   view.positions = a.positions;
   view.sums = a.sums != nullptr ? a.sums : a.fresh;
   view.stride = a.stride;
-  const std::span<uint32_t> dropped(a.dropped + head * a.dropped_stride, rows - stay);
+  assert(rows > view.stay && rows - view.stay <= a.dropped_stride);
+  const std::span<uint32_t> dropped(a.dropped + head * a.dropped_stride, a.dropped_stride);
   KeepRoom room;
   if (prompt_.tokens != 0) {
     room = {{order_ + head * a.stride, rows}, {scores_ + head * a.stride, rows}};
   }
-  layout_.method->Drop(view, head, dropped, room);
+  return method(sequence).Drop(view, head, dropped, room);
 }
 
 std::span<const uint32_t> KeptRows::dropped(uint32_t sequence, uint32_t layer, uint32_t head,
@@ -203,6 +265,36 @@ void KeptRows::Move(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t f
   const size_t base = head * a.stride;
   a.positions[base + to] = a.positions[base + from];
   if (a.sums != nullptr) a.sums[base + to] = a.sums[base + from];
+  if (a.bias == nullptr) return;
+  a.members[base + to] = a.members[base + from];
+  a.bias[base + to] = a.bias[base + from];
+}
+
+uint32_t KeptRows::members(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t row) const {
+  const Arrays a = At(sequence, layer);
+  return a.members[head * a.stride + row];
+}
+
+void KeptRows::SetMembers(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t row,
+                          uint32_t tokens) {
+  const Arrays a = At(sequence, layer);
+  a.members[head * a.stride + row] = tokens;
+  a.bias[head * a.stride + row] = std::log2(static_cast<float>(tokens));
+}
+
+void KeptRows::EndMerge(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows,
+                        uint32_t stay) {
+  const Arrays a = At(sequence, layer);
+  std::fill_n(a.bias + head * a.stride + stay, rows - stay, 0.0f);
+}
+
+KeptRows::Bias KeptRows::bias(uint32_t sequence, uint32_t layer) const {
+  const Arrays a = At(sequence, layer);
+  return {a.bias, a.stride};
+}
+
+std::span<float> KeptRows::merge_room(uint32_t head) {
+  return {merging_ + head * merge_floats_, merge_floats_};
 }
 
 std::span<const uint32_t> KeptRows::positions(uint32_t sequence, uint32_t layer, uint32_t head,

@@ -191,6 +191,9 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.page_heads = c.kv_heads / cache_.layout().groups();
     a.table_stride = cache_.table_stride();
     a.coded = cache_.coded(s.sequence, layer);
+    const KeptRows::Bias bias = cache_.bias(s.sequence, layer);
+    a.bias = bias.rows;
+    a.bias_stride = bias.stride;
     if (log_sums_ != nullptr && cache_.layout().Drops(layer)) {
       a.log_sums = log_sums_ + size_t{s.first_row} * c.heads;
     }

@@ -7,7 +7,9 @@ namespace {
 
 constexpr SpecParameter kParameters[] = {{"budget", "share", "0.2", 0.01, 1},
                                          {"window", "tokens", "32", 1, 100, true}};
-constexpr SpecMethod kMethods[] = {{"plain", {}}, {"snap", kParameters}};
+constexpr std::string_view kWays[] = {"up", "down"};
+constexpr SpecParameter kNamed[] = {{"way", "one of two", "down", 0, 1, true, kWays}};
+constexpr SpecMethod kMethods[] = {{"plain", {}}, {"snap", kParameters}, {"named", kNamed}};
 
 Result<SpecChoice> Parse(std::string_view text) { return ParseSpec(text, kMethods, "--keep"); }
 
@@ -23,6 +25,8 @@ TEST(Spec, NamesAMethodAndItsParameters) {
   auto given = Parse("snap:window=7,budget=1/16");
   ASSERT_TRUE(given.ok());
   EXPECT_EQ(given->values, (std::vector<double>{1.0 / 16, 7}));
+  EXPECT_EQ(Parse("named")->values, std::vector<double>{1});
+  EXPECT_EQ(Parse("named:way=up")->values, std::vector<double>{0});
 }
 
 TEST(Spec, RefusesWithParameterValueAndNearestName) {
@@ -32,6 +36,9 @@ TEST(Spec, RefusesWithParameterValueAndNearestName) {
   const Case kCases[] = {
       {"snpa", "'snpa' is no method", "snap"},
       {"", "'' is no method", "plain, snap"},
+      {"named:way=left", "way=left is none of up, down", "way=down"},
+      {"named:way=0", "way=0 is none of up, down", "way=down"},
+      {"named:way=", "is none of up, down", "way=down"},
       {"snap:budgte=1", "no parameter 'budgte'", "budget"},
       {"plain:x=1", "no parameter 'x'", "none"},
       {"snap:budget", "budget= is no number", "budget=0.2"},

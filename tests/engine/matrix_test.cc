@@ -35,6 +35,7 @@ const std::map<std::string, std::string, std::less<>> kSmall = {
     {"kivi", "kivi:group=16,residual=32"},
     {"quest", "quest:tokens=48,dense-layers=1"},
     {"snapkv", "snapkv:budget=70,answer=10"},
+    {"windowkv", "windowkv:budget=70,group=2,answer=10"},
 };
 std::string Small(std::string_view name, const std::string& otherwise) {
   const auto it = kSmall.find(name);
@@ -200,7 +201,7 @@ class Page {
 TEST(Matrix, PairsAreAsThePageSays) {
   EngineOptions base = testing::TinyOptions("");
   testing::TinyModel model;
-  model.layers = 3;
+  model.layers = 4;
   model.dim = 64;  // heads of 32, which every type encodes
   base.model_path = model.Write();
   const std::string channels = testing::RankChannels(base, "matrix");

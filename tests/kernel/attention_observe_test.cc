@@ -54,12 +54,13 @@ class Cache {
   }
 
   size_t width() const { return size_t{s_.heads} * s_.head_dim; }
+  bool by_query_head = false;
 
   // Attention of all tokens in chunks; sums over the queries from `from` on.
   void Run(uint32_t chunk, bool exact, uint32_t from, std::vector<float>* out,
            std::vector<float>* sums) const {
     out->assign(queries_.size(), 0);
-    sums->assign(s_.kv_heads * kStride, 0);
+    sums->assign((by_query_head ? s_.heads : s_.kv_heads) * kStride, 0);
     std::vector<uint8_t> bytes(AttentionScratchBytes(s_.head_dim, s_.heads / s_.kv_heads) + 64);
     uint8_t* scratch = bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
     std::vector<float> partial(PartialFloats(kMaxSplitRows, s_.heads, s_.head_dim, kTokens));
@@ -89,14 +90,14 @@ class Cache {
         for (uint32_t h = 0; h < a.heads; ++h) CombinePartials(a, plan, partial.data(), r, h);
       }
       if (first + a.tokens <= from) continue;
-      const ColumnSums to{from - std::min(from, first), sums->data(), kStride, {}};
+      const ColumnSums to{from - std::min(from, first), sums->data(), kStride, {}, by_query_head};
       for (uint32_t t = ObserveTasks(a); t-- > 0;) ObserveTask(a, to, t, scratch);
     }
   }
 
   // The same sums in double.
   std::vector<double> Sums(uint32_t from) const {
-    std::vector<double> sums(s_.kv_heads * kStride);
+    std::vector<double> sums((by_query_head ? s_.heads : s_.kv_heads) * kStride);
     const size_t key_bytes = KvTileBytes(s_.type, s_.head_dim);
     const uint32_t group = s_.heads / s_.kv_heads;
     std::vector<float> row(s_.head_dim);
@@ -118,7 +119,13 @@ class Cache {
         }
         double sum = s_.sinks ? std::exp(sinks_[h] - max) : 0;
         for (double& x : w) sum += x = std::exp(x - max);
-        for (uint32_t p = 0; p <= t; ++p) sums[kv * kStride + p] += w[p] / sum / group;
+        for (uint32_t p = 0; p <= t; ++p) {
+          if (by_query_head) {
+            sums[h * kStride + p] += w[p] / sum;
+          } else {
+            sums[kv * kStride + p] += w[p] / sum / group;
+          }
+        }
       }
     }
     return sums;
@@ -156,6 +163,25 @@ TEST(Observe, SumsAreThoseOfTheSoftmaxOnEveryTarget) {
           EXPECT_NEAR(total, s.kv_heads * (kTokens - from), 1e-2);
         }
       }
+    }
+  }
+  UseTarget(0);
+}
+
+TEST(Observe, SumsOfQueryHeadsAreThoseOfTheSoftmaxOnEveryTarget) {
+  for (const int64_t target : RunnableTargets()) {
+    UseTarget(target);
+    for (const Shape& s : kShapes) {
+      Cache cache(s);
+      cache.by_query_head = true;
+      std::vector<float> out, sums, parts;
+      cache.Run(128, true, 250, &out, &sums);
+      const auto reference = cache.Sums(250);
+      for (size_t i = 0; i < sums.size(); ++i) {
+        ASSERT_NEAR(sums[i], reference[i], 1e-4 * (1 + reference[i])) << s.head_dim << " " << i;
+      }
+      cache.Run(7, true, 250, &out, &parts);
+      EXPECT_EQ(parts, sums) << s.head_dim;
     }
   }
   UseTarget(0);

@@ -17,6 +17,7 @@ struct Shape {
   uint32_t heads, kv_heads, head_dim, window;
   float softcap;
   bool sinks = false;
+  bool bias = false;
 };
 
 // A cache of `tokens` random tokens in pages, and queries for all of them.
@@ -45,12 +46,17 @@ class Cache {
     }
     queries_.resize(size_t{tokens} * width());
     for (float& v : queries_) v = normal(rng);
-    if (!s.sinks) return;
+    // Of tokens that nothing sees there may be anything.
+    bias_.assign(size_t{s.kv_heads} * tiles * kTileTokens, NAN);
+    for (uint32_t h = 0; h < s.kv_heads; ++h) {
+      for (uint32_t p = 0; p < tokens; ++p) bias_[h * bias_stride() + p] = 2 * normal(rng);
+    }
     sinks_.resize(s.heads);
     for (float& v : sinks_) v = 3 * normal(rng);
   }
 
   size_t width() const { return size_t{s_.heads} * s_.head_dim; }
+  size_t bias_stride() const { return bias_.size() / s_.kv_heads; }
 
   AttentionArgs Args(uint32_t first, uint32_t n, float* out, bool exact) const {
     AttentionArgs a;
@@ -70,6 +76,8 @@ class Cache {
     a.tiles = bases_.data();
     a.out = out;
     if (s_.sinks) a.sinks = sinks_.data();
+    if (s_.bias) a.bias = bias_.data();
+    a.bias_stride = bias_stride();
     return a;
   }
 
@@ -106,7 +114,7 @@ class Cache {
   uint32_t tokens_;
   std::vector<std::vector<uint8_t>> pages_;
   std::vector<const uint8_t*> bases_;
-  std::vector<float> queries_, sinks_;
+  std::vector<float> queries_, sinks_, bias_;
 };
 
 float Worst(const std::vector<float>& a, const std::vector<float>& b) {
@@ -126,7 +134,9 @@ const Shape kShapes[] = {{KvType::kF16, KvType::kF16, 12, 2, 128, 0, 0},
                          {KvType::kBF16, KvType::kF16, 5, 1, 80, 0, 0},
                          {KvType::kF16, KvType::kF16, 9, 1, 40, 1, 0},
                          {KvType::kF16, KvType::kF16, 8, 2, 64, 0, 0, true},
-                         {KvType::kQ8_0, KvType::kF16, 4, 4, 32, 128, 50, true}};
+                         {KvType::kQ8_0, KvType::kF16, 4, 4, 32, 128, 50, true},
+                         {KvType::kF16, KvType::kF16, 8, 2, 64, 0, 0, false, true},
+                         {KvType::kQ8_0, KvType::kQ4_0, 6, 3, 32, 0, 30, true, true}};
 
 TEST(Attention, EqualsTheReferenceOnEveryTarget) {
   for (const int64_t target : RunnableTargets()) {

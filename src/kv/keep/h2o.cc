@@ -17,10 +17,12 @@ class H2o final : public KeepMethod {
   explicit H2o(std::span<const double> values) : budget_(ReadBudget(values)), recent_(values[2]) {}
 
   Observations observes() const override { return {kAllQueries, true, true, {}}; }
-  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
-  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
-            KeepRoom room) const override {
-    DropLeastAttended(layer, head, recent_, dropped, room);
+  uint32_t RowsAfterPrompt(uint32_t tokens, KeepPlace) const override {
+    return budget_.Rows(tokens);
+  }
+  uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+                KeepRoom room) const override {
+    return DropLeastAttended(layer, head, recent_, dropped, room);
   }
 
  private:

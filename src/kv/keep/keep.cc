@@ -6,12 +6,14 @@ namespace snug {
 namespace {
 
 constexpr const KeepEntry* kMethods[] = {
+    &kKeepChelsea,     //
     &kKeepH2o,         //
     &kKeepKeyformer,   //
     &kKeepRandom,      //
     &kKeepSinkWindow,  //
     &kKeepSnapKv,      //
     &kKeepTova,        //
+    &kKeepWindowKv,    //
 };
 
 }  // namespace

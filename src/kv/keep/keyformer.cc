@@ -28,10 +28,12 @@ class Keyformer final : public KeepMethod {
   }
 
   Observations observes() const override { return observes_; }
-  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
-  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
-            KeepRoom room) const override {
-    DropLeastAttended(layer, head, recent_, dropped, room);
+  uint32_t RowsAfterPrompt(uint32_t tokens, KeepPlace) const override {
+    return budget_.Rows(tokens);
+  }
+  uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+                KeepRoom room) const override {
+    return DropLeastAttended(layer, head, recent_, dropped, room);
   }
 
  private:

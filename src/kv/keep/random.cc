@@ -30,14 +30,15 @@ class Random final : public KeepMethod {
         recent_(values[3]),
         seed_(static_cast<uint64_t>(values[4])) {}
 
-  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
-  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
-            KeepRoom room) const override {
+  uint32_t RowsAfterPrompt(uint32_t tokens, KeepPlace) const override {
+    return budget_.Rows(tokens);
+  }
+  uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+                KeepRoom room) const override {
     const uint32_t* positions = layer.Positions(head);
     const uint64_t key = Mix(Mix(seed_) + (uint64_t{layer.layer} << 32) + head);
-    const auto kept = layer.rows - static_cast<uint32_t>(dropped.size());
-    DropLeast(layer, head, {sinks_, ShareOf(recent_, kept)}, dropped, room,
-              [&](uint32_t r) { return Mix(key ^ Mix(positions[r])); });
+    return DropLeast(layer, head, {sinks_, ShareOf(recent_, layer.stay)}, dropped, room,
+                     [&](uint32_t r) { return Mix(key ^ Mix(positions[r])); });
   }
 
  private:

@@ -5,11 +5,13 @@
 
 namespace snug {
 
+extern const KeepEntry kKeepChelsea;
 extern const KeepEntry kKeepH2o;
 extern const KeepEntry kKeepKeyformer;
 extern const KeepEntry kKeepRandom;
 extern const KeepEntry kKeepSinkWindow;
 extern const KeepEntry kKeepSnapKv;
 extern const KeepEntry kKeepTova;
+extern const KeepEntry kKeepWindowKv;
 
 }  // namespace snug

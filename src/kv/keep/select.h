@@ -58,17 +58,18 @@ struct KeepAlways {
 };
 
 // Drops the rows with the least score(row) of those that `always` does not hold; of equal ones the
-// younger.
+// younger. Returns how many.
 template <class Score>
-void DropLeast(const KeepLayer& layer, uint32_t head, KeepAlways always,
-               std::span<uint32_t> dropped, KeepRoom room, const Score& score) {
+uint32_t DropLeast(const KeepLayer& layer, uint32_t head, KeepAlways always,
+                   std::span<uint32_t> dropped, KeepRoom room, const Score& score) {
   const uint32_t* positions = layer.Positions(head);
-  always = always.Within(layer.rows - static_cast<uint32_t>(dropped.size()));
+  const uint32_t count = layer.rows - layer.stay;
+  always = always.Within(layer.stay);
   const auto before = [&](uint32_t a, uint32_t b) {
     const auto left = score(a), right = score(b);
     return left != right ? left < right : positions[a] > positions[b];
   };
-  if (dropped.size() == 1) {
+  if (count == 1) {
     uint32_t least = layer.rows;
     for (uint32_t r = 0; r < layer.rows; ++r) {
       if (always.Holds(positions[r], layer.length)) continue;
@@ -76,29 +77,56 @@ void DropLeast(const KeepLayer& layer, uint32_t head, KeepAlways always,
     }
     assert(least < layer.rows);
     dropped[0] = least;
-    return;
+    return 1;
   }
   size_t n = 0;
   for (uint32_t r = 0; r < layer.rows; ++r) {
     if (!always.Holds(positions[r], layer.length)) room.order[n++] = r;
   }
-  assert(n >= dropped.size());
-  const auto end = room.order.begin() + static_cast<std::ptrdiff_t>(dropped.size());
-  if (n > dropped.size()) {
+  assert(n >= count);
+  const auto end = room.order.begin() + count;
+  if (n > count) {
     std::nth_element(room.order.begin(), end, room.order.begin() + static_cast<std::ptrdiff_t>(n),
                      before);
   }
   std::copy(room.order.begin(), end, dropped.begin());
-  std::sort(dropped.begin(), dropped.end());
+  std::sort(dropped.begin(), dropped.begin() + count);
+  return count;
 }
 
 // Drops the rows of a head that got the least attention, of all but the last ones.
-inline void DropLeastAttended(const KeepLayer& layer, uint32_t head, double recent,
-                              std::span<uint32_t> dropped, KeepRoom room) {
+inline uint32_t DropLeastAttended(const KeepLayer& layer, uint32_t head, double recent,
+                                  std::span<uint32_t> dropped, KeepRoom room) {
   const float* sums = layer.Sums(head);
-  const auto kept = layer.rows - static_cast<uint32_t>(dropped.size());
-  DropLeast(layer, head, {0, ShareOf(recent, kept)}, dropped, room,
-            [&](uint32_t r) { return sums[r]; });
+  return DropLeast(layer, head, {0, ShareOf(recent, layer.stay)}, dropped, room,
+                   [&](uint32_t r) { return sums[r]; });
 }
+
+// Writes a head's rows to `order` by their tokens.
+inline void OrderByPosition(const KeepLayer& layer, uint32_t head, std::span<uint32_t> order) {
+  const uint32_t* positions = layer.Positions(head);
+  for (uint32_t r = 0; r < layer.rows; ++r) order[r] = r;
+  const auto before = [&](uint32_t a, uint32_t b) { return positions[a] < positions[b]; };
+  if (!std::is_sorted(order.begin(), order.end(), before)) {
+    std::sort(order.begin(), order.end(), before);
+  }
+}
+
+// Of what a prompt left nothing goes, of the answer only its last `answer` tokens stay: drops the
+// oldest of the last `answer` + 1. Rows after a prompt stay in order but for those that filled a
+// hole.
+inline uint32_t DropFromAnswer(const KeepLayer& layer, uint32_t head, uint32_t answer,
+                               std::span<uint32_t> dropped) {
+  const uint32_t* positions = layer.Positions(head);
+  uint32_t oldest = layer.rows - 1;
+  for (uint32_t r = 0; r < layer.rows; ++r) {
+    if (positions[r] + answer + 1 < layer.length) continue;
+    if (positions[r] < positions[oldest]) oldest = r;
+  }
+  dropped[0] = oldest;
+  return 1;
+}
+inline constexpr SpecParameter kAnswerParameter = {
+    "answer", "tokens after the prompt that stay", "512", 1, 1e9, true};
 
 }  // namespace snug

@@ -17,11 +17,14 @@ class SinkWindow final : public KeepMethod {
   explicit SinkWindow(std::span<const double> values)
       : budget_(ReadBudget(values)), sinks_(static_cast<uint32_t>(values[2])) {}
 
-  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
-  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
-            KeepRoom room) const override {
+  uint32_t RowsAfterPrompt(uint32_t tokens, KeepPlace) const override {
+    return budget_.Rows(tokens);
+  }
+  uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+                KeepRoom room) const override {
     const uint32_t* positions = layer.Positions(head);
-    DropLeast(layer, head, {sinks_, 1}, dropped, room, [&](uint32_t r) { return positions[r]; });
+    return DropLeast(layer, head, {sinks_, 1}, dropped, room,
+                     [&](uint32_t r) { return positions[r]; });
   }
 
  private:

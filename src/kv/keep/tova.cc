@@ -13,10 +13,12 @@ class Tova final : public KeepMethod {
   explicit Tova(std::span<const double> values) : budget_(ReadBudget(values)) {}
 
   Observations observes() const override { return {1, true, false, {}}; }
-  uint32_t RowsAfterPrompt(uint32_t tokens) const override { return budget_.Rows(tokens); }
-  void Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
-            KeepRoom room) const override {
-    DropLeast(layer, head, {0, 1}, dropped, room, [&](uint32_t r) {
+  uint32_t RowsAfterPrompt(uint32_t tokens, KeepPlace) const override {
+    return budget_.Rows(tokens);
+  }
+  uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
+                KeepRoom room) const override {
+    return DropLeast(layer, head, {0, 1}, dropped, room, [&](uint32_t r) {
       float sum = 0;
       for (uint32_t h = 0; h < layer.heads; ++h) sum += layer.Sums(h)[r];
       return sum;
