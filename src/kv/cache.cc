@@ -25,8 +25,10 @@ KeptLayout KvLayout::kept() const {
 }
 
 CodedLayout KvLayout::coded() const {
-  CodedLayout c{codec, 0, kv_heads, head_dim, context, sequences};
-  for (uint32_t l = 0; l < layers; ++l) c.layers += Codes(l) ? 1 : 0;
+  CodedLayout c{codec, {}, kv_heads, head_dim, context, sequences};
+  for (uint32_t l = 0; l < layers; ++l) {
+    if (Codes(l)) c.layers.push_back(l);
+  }
   return c;
 }
 
