@@ -31,8 +31,8 @@ std::string ProgressLine(const std::string& what, ProgressUnit unit, uint64_t do
                          double seconds) {
   const bool bytes = unit == ProgressUnit::kBytes;
   const auto amount = [&](uint64_t n) { return bytes ? FormatBytes(n) : std::to_string(n); };
-  std::string line =
-      fmt::format("{}: {} of {}{}", what, amount(done), amount(total), bytes ? "" : " tokens");
+  std::string line = fmt::format("{}: {} of {}{}", what, amount(done), amount(total),
+                                 unit == ProgressUnit::kTokens ? " tokens" : "");
   if (done == 0 || seconds <= 0) return line;
   const double rate = static_cast<double>(done) / seconds;
   line += bytes ? fmt::format(", {}/s", FormatBytes(static_cast<uint64_t>(rate)))

@@ -8,7 +8,7 @@
 
 namespace snug {
 
-enum class ProgressUnit : uint8_t { kBytes, kTokens };
+enum class ProgressUnit : uint8_t { kBytes, kTokens, kParts };
 
 // "reading weights: 512.0 MiB of 1.04 GiB, 1.20 GiB/s, 1 s left"
 std::string ProgressLine(const std::string& what, ProgressUnit unit, uint64_t done, uint64_t total,

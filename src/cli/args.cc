@@ -95,6 +95,7 @@ Status ResolveCache(const EngineArgs& args, EngineOptions* o) {
           "one of f16, bf16, q8_0, q4_0", {{"option", "--kv"}, {"value", args.kv}});
     }
     SNUG_ASSIGN(o->codec, ParseCodec(args.kv));
+    o->codebooks = args.codebooks;
     return {};
   }
   std::string k = args.kv, v = args.kv;
@@ -187,6 +188,9 @@ void EngineArgs::AddKeep(Verb verb) {
           "bytes that the cache may take, prompts included, as 64MiB: --kv-keep then drops no more "
           "rows than it must, and without it --kv is chosen, unless given")
       .Environment("SNUG_KV_BUDGET");
+  verb.Add("--kv-codebooks", codebooks,
+           "the codebooks that --kv million goes by (snug calibrate --codebooks)")
+      .Environment("SNUG_KV_CODEBOOKS");
 }
 
 void EngineArgs::ShowConfig() const {

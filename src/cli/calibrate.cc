@@ -1,5 +1,5 @@
-// snug calibrate: which inputs of each matrix matter, or which channels of the keys, measured over
-// a text.
+// snug calibrate: what is measured over a text: which inputs of each matrix matter, which channels
+// of the keys, or the codebooks of keys and values.
 #include <fmt/format.h>
 
 #define XXH_INLINE_ALL
@@ -13,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "engine/calibrate.h"
 #include "format/fingerprint.h"
+#include "kv/codec/codebooks.h"
 #include "kv/read/channels.h"
 
 namespace snug::cli {
@@ -22,7 +23,14 @@ struct CalibrateArgs {
   EngineArgs engine;
   std::string text, out;
   uint32_t chunks = 0;
-  bool channels = false, json = false, quiet = false;
+  bool channels = false, codebooks = false, json = false, quiet = false;
+  CodebookOptions training;
+
+  Observation observes() const {
+    return channels    ? Observation::kChannels
+           : codebooks ? Observation::kCodebooks
+                       : Observation::kCalibrate;
+  }
 };
 
 // Chunks between notes of what is done, for a run that is interrupted.
@@ -35,12 +43,42 @@ std::vector<std::string> Sources(const CalibrateArgs& a, const std::string& text
                               XXH3_64bits(text.data(), text.size()), a.engine.context)};
 }
 
-// What a run over the text leaves: an importance matrix, or a ranking of channels.
-Status WriteChannelsOf(const CalibrateArgs& a, Engine& engine, uint64_t tokens) {
+Status CheckTraining(const CalibrateArgs& a) {
+  const CodebookOptions& t = a.training;
+  if (t.dims != 2 && t.dims != 4) {
+    return MakeError(Code::kUsage, fmt::format("--dims {} is neither 2 nor 4", t.dims), {},
+                     {{"option", "--dims"}, {"value", std::to_string(t.dims)}});
+  }
+  if (t.vectors < kCentroids || t.vectors > kMostVectors) {
+    return MakeError(
+        Code::kUsage,
+        fmt::format("--vectors {} is outside {} .. {}", t.vectors, kCentroids, kMostVectors), {},
+        {{"option", "--vectors"}, {"value", std::to_string(t.vectors)}});
+  }
+  return {};
+}
+
+// What a run over the text leaves, where that is no importance matrix: a ranking of channels, or
+// codebooks.
+Status WriteArtefact(const CalibrateArgs& a, Engine& engine, uint64_t tokens) {
   SNUG_ASSIGN(const auto file, ModelFile::Open(a.engine.model));
   SNUG_ASSIGN(std::string weights, WeightsFingerprint(*file));
-  return WriteChannels(a.out, engine.channel_statistics()->Rank(),
-                       {std::move(weights), RotarySettings(engine.config().rope), a.text, tokens});
+  const MeasuredOn source{std::move(weights), RotarySettings(engine.config().rope), a.text, tokens};
+  if (a.channels) return WriteChannels(a.out, engine.channel_statistics()->Rank(), source);
+  CodebookTraining& training = *engine.codebook_training();
+  if (training.vectors() < kFewVectors) {
+    fmt::print(stderr,
+               "snug: each book is learnt from {} vectors; {} or more make better ones: a longer "
+               "text, or more --chunks\n",
+               training.vectors(), kFewVectors);
+  }
+  Progress progress("learning codebooks", ProgressUnit::kParts, a.quiet || a.json);
+  SNUG_TRY(training.Train(engine.pool(), [&](uint32_t done, uint32_t total) {
+    progress.Update(done, total);
+    return !Interrupted();
+  }));
+  progress.Finish();
+  return WriteCodebooks(a.out, training.books(), source);
 }
 
 Result<Json> Calibrate(CalibrateArgs& a) {
@@ -49,10 +87,13 @@ Result<Json> Calibrate(CalibrateArgs& a) {
     SNUG_ASSIGN(const auto model, Model::Open(*file));
     a.engine.context = std::min(a.engine.context, model->config().trained_context);
   }
+  const bool sums = a.observes() == Observation::kCalibrate;  // an importance matrix
+  if (a.codebooks) SNUG_TRY(CheckTraining(a));
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
   SNUG_ASSIGN(const std::string text, ReadTextWithin(options.budget.bytes, a.text));
   options.plane_head = false;
-  options.observe = a.channels ? Observation::kChannels : Observation::kCalibrate;
+  options.observe = a.observes();
+  options.training = a.training;
   options.caller_bytes = (text.size() + 2) * sizeof(Token);
   Progress loading("reading weights", ProgressUnit::kBytes, a.quiet || a.json);
   options.on_load = [&](uint64_t done, uint64_t total) {
@@ -77,7 +118,7 @@ Result<Json> Calibrate(CalibrateArgs& a) {
   const std::string note = a.out + ".part";
   uint64_t first = 0;
   std::error_code error;
-  if (!a.channels && std::filesystem::exists(note, error)) {
+  if (sums && std::filesystem::exists(note, error)) {
     const auto earlier = ReadImatrix(note);
     if (earlier.ok() && earlier->datasets == sources && earlier->chunks <= chunks) {
       SNUG_TRY(engine->calibration()->Resume(*earlier));
@@ -90,7 +131,7 @@ Result<Json> Calibrate(CalibrateArgs& a) {
   Progress progress("calibrating", ProgressUnit::kTokens, a.quiet || a.json);
   for (uint64_t i = first; i < chunks; ++i) {
     if (Interrupted()) {
-      if (!a.channels) SNUG_TRY(WriteImatrix(note, result(i)));
+      if (sums) SNUG_TRY(WriteImatrix(note, result(i)));
       return Cancelled();
     }
     std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
@@ -103,13 +144,12 @@ Result<Json> Calibrate(CalibrateArgs& a) {
       SNUG_TRY(engine->Step({&item, 1}));
     }
     progress.Update((i + 1) * c, chunks * c);
-    if (!a.channels && (i + 1) % kNote == 0 && i + 1 < chunks)
-      SNUG_TRY(WriteImatrix(note, result(i + 1)));
+    if (sums && (i + 1) % kNote == 0 && i + 1 < chunks) SNUG_TRY(WriteImatrix(note, result(i + 1)));
   }
   progress.Finish();
   size_t matrices = 0;
-  if (a.channels) {
-    SNUG_TRY(WriteChannelsOf(a, *engine, chunks * c));
+  if (!sums) {
+    SNUG_TRY(WriteArtefact(a, *engine, chunks * c));
   } else {
     const Imatrix imatrix = result(chunks);
     SNUG_TRY(WriteImatrix(a.out, imatrix));
@@ -136,13 +176,31 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
   calibrate.Footer(
       "examples: snug calibrate model.gguf --text book.txt -o imatrix.gguf\n"
       "          snug calibrate model.gguf "
-      "--text book.txt --channels -o channels.json");
+      "--text book.txt --channels -o channels.json\n"
+      "          snug calibrate model.gguf "
+      "--text book.txt --codebooks -o books.safetensors");
   a->engine.Add(calibrate);
   calibrate.Add("--text,-f,--file", a->text, "the text, in chunks of -c tokens").Required();
-  calibrate.Add("-o,--output", a->out, "the importance matrix, or the ranking, to write")
+  calibrate
+      .Add("-o,--output", a->out, "the importance matrix, the ranking or the codebooks to write")
       .Required();
-  calibrate.Flag("--channels", a->channels,
-                 "rank the channels of the keys instead, for --kv-read double-sparsity");
+  const Option channels =
+      calibrate.Flag("--channels", a->channels,
+                     "rank the channels of the keys instead, for --kv-read double-sparsity");
+  const Option codebooks = calibrate
+                               .Flag("--codebooks", a->codebooks,
+                                     "learn codebooks of keys and values instead, for --kv million")
+                               .Excludes(channels);
+  calibrate.Add("--dims", a->training.dims, "channels that share a code: 2 or 4")
+      .Default()
+      .Needs(codebooks);
+  calibrate.Flag("--global", a->training.global, "one pair of codebooks for all layers")
+      .Needs(codebooks);
+  calibrate
+      .Add("--vectors", a->training.vectors,
+           "keys and values that a codebook is learnt from, at most")
+      .Default()
+      .Needs(codebooks);
   calibrate.Add("--chunks", a->chunks, "chunks to use (0: all)").Default();
   calibrate.Flag("-q,--quiet", a->quiet, "no progress");
   calibrate.Flag("--json", a->json, "one JSON object on stdout");
@@ -158,7 +216,9 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
     } else {
       const auto matrices = (*done)["matrices"].get<uint64_t>();
       fmt::print("{}: {} over {} chunks of {} tokens\n", a->out,
-                 a->channels ? "channels ranked" : fmt::format("{} matrices", matrices),
+                 a->channels    ? "channels ranked"
+                 : a->codebooks ? "codebooks learnt"
+                                : fmt::format("{} matrices", matrices),
                  (*done)["chunks"].get<uint64_t>(), (*done)["chunk_size"].get<uint64_t>());
     }
   });

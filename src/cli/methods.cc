@@ -23,7 +23,7 @@ struct Seam {
 std::vector<Seam> Seams() {
   Seam codec{"kv.codec", "--kv", "how the cache's old rows are coded", {}};
   for (const CodecEntry* e : Codecs())
-    codec.methods.push_back({e->name, e->source, e->summary, "observes", "nothing", e->parameters});
+    codec.methods.push_back({e->name, e->source, e->summary, "needs", e->needs, e->parameters});
   Seam keep{"kv.keep", "--kv-keep", "which rows of the cache stay", {}};
   for (const KeepEntry* e : KeepMethods())
     keep.methods.push_back(

@@ -62,7 +62,14 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
                               o.codec->spec()),
                   "--kv f16, q8_0 or q4_0, which encode each row by itself, or no --kv-keep");
   }
-  if (o.codec != nullptr) SNUG_TRY(o.codec->Tiles(c.head_dim));
+  if (o.codec != nullptr) {
+    SNUG_TRY(o.codec->Tiles(c.head_dim, 0));
+    if (o.codec->needs_codebooks() && o.codebooks.empty()) {
+      return refuse("it needs codebooks of the model",
+                    "learn them once: snug calibrate MODEL --text TEXT --codebooks -o FILE; then "
+                    "give --kv-codebooks FILE");
+    }
+  }
   if (keeps) {
     const auto full = std::count(c.window.begin(), c.window.end(), 0u);
     SNUG_TRY(o.keep->Check(static_cast<uint32_t>(full)));

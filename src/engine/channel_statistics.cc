@@ -30,7 +30,8 @@ double* ChannelStatistics::Sums(uint32_t layer, uint32_t kv_head) const {
   return sums + (size_t{layer} * model_.kv_heads + kv_head) * model_.head_dim;
 }
 
-void ChannelStatistics::Rotated(uint32_t layer, const float* q, const float* k, uint32_t rows) {
+void ChannelStatistics::Rotated(uint32_t layer, const float* q, const float* k, const float* /*v*/,
+                                uint32_t rows) {
   const uint32_t dim = model_.head_dim, group = model_.heads / model_.kv_heads;
   seen_[layer] = true;
   for (uint32_t r = 0; r < rows; ++r) {

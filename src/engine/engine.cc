@@ -11,6 +11,7 @@
 #include "format/tensor_rows.h"
 #include "kernel/ops.h"
 #include "kernel/targets.h"
+#include "kv/codec/codebooks.h"
 #include "kv/read/channels.h"
 
 namespace snug {
@@ -46,6 +47,7 @@ Status Engine::Load() {
   if (options_.read != nullptr && options_.read->needs_channels() && !options_.channels.empty()) {
     SNUG_TRY(LoadChannels());
   }
+  if (NeedsCodebooks() && !options_.codebooks.empty()) SNUG_TRY(CheckCodebooks());
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
   options_.snapshots = static_cast<int32_t>(plan_.snapshots);
@@ -95,8 +97,9 @@ Status Engine::Load() {
   embedding_ = file_->Find("token_embd.weight");
   embedding_row_.resize(RowBufferBytes(*embedding_));
 
-  SNUG_ASSIGN(KvCache cache,
-              KvCache::Create(MakeKvLayout(config(), options_, plan_.chunk), *ledger_));
+  KvLayout kv = MakeKvLayout(config(), options_, plan_.chunk);
+  SNUG_ASSIGN(kv.codec, LoadCodec());
+  SNUG_ASSIGN(KvCache cache, KvCache::Create(kv, *ledger_));
   cache_ = std::make_unique<KvCache>(std::move(cache));
   const BlocksLayout blocks =
       MakeBlocksLayout(config(), options_, plan_.chunk, plan_.logit_rows, plan_.threads);
@@ -112,6 +115,10 @@ Status Engine::Load() {
   } else if (options_.observe == Observation::kChannels) {
     SNUG_ASSIGN(channel_statistics_, ChannelStatistics::Create(config(), *ledger_));
     Observe(channel_statistics_.get());
+  } else if (options_.observe == Observation::kCodebooks) {
+    SNUG_ASSIGN(codebook_training_,
+                CodebookTraining::Create(config(), options_.training, plan_.threads, *ledger_));
+    Observe(codebook_training_.get());
   } else if (options_.observe == Observation::kProbe) {
     SNUG_ASSIGN(weight_probe_, WeightProbe::Create(layout_, config().vocab, *ledger_, *pool_));
     Observe(weight_probe_.get());
@@ -126,10 +133,26 @@ Status Engine::Load() {
   return {};
 }
 
-Status Engine::LoadChannels() {
-  // As the file has them, whatever they are quantized to as they are loaded.
+Result<std::string> Engine::Fingerprint() const {
   SNUG_ASSIGN(const auto file, ModelFile::Open(options_.model_path));
-  SNUG_ASSIGN(const std::string weights, WeightsFingerprint(*file));
+  return WeightsFingerprint(*file);
+}
+
+Status Engine::CheckCodebooks() {
+  SNUG_ASSIGN(const CodebookFile file, CodebookFile::Open(options_.codebooks, config()));
+  SNUG_ASSIGN(const std::string weights, Fingerprint());
+  return file.Check(config(), weights);
+}
+
+Result<std::shared_ptr<const KvCodec>> Engine::LoadCodec() {
+  if (!NeedsCodebooks()) return options_.codec;
+  SNUG_ASSIGN(const CodebookFile file, CodebookFile::Open(options_.codebooks, config()));
+  SNUG_ASSIGN(auto books, file.Read(*ledger_));
+  return options_.codec->WithCodebooks(std::move(books));
+}
+
+Status Engine::LoadChannels() {
+  SNUG_ASSIGN(const std::string weights, Fingerprint());
   SNUG_ASSIGN(ChannelRanking ranking, ReadChannels(options_.channels, config(), weights,
                                                    options_.read->budget().dense_layers));
   options_.read =

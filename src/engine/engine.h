@@ -15,6 +15,7 @@
 #include "base/threads.h"
 #include "engine/calibrate.h"
 #include "engine/channel_statistics.h"
+#include "engine/codebook_training.h"
 #include "engine/planner.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -63,6 +64,7 @@ class Engine {
   // What options().observe asked for; else null.
   Calibration* calibration() { return calibration_.get(); }
   ChannelStatistics* channel_statistics() { return channel_statistics_.get(); }
+  CodebookTraining* codebook_training() { return codebook_training_.get(); }
   WeightProbe* weight_probe() { return weight_probe_.get(); }
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
@@ -108,6 +110,14 @@ class Engine {
   Engine() = default;
   Status Load();
   Status LoadChannels();
+  Status CheckCodebooks();
+  // The codec that the cache is to use: options().codec, with its codebooks where it needs some.
+  Result<std::shared_ptr<const KvCodec>> LoadCodec();
+  bool NeedsCodebooks() const {
+    return options_.codec != nullptr && options_.codec->needs_codebooks();
+  }
+  // Of the weights as the file has them, whatever they are quantized to as they are loaded.
+  Result<std::string> Fingerprint() const;
   Status Check(std::span<const StepItem> items) const;
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
   using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
@@ -149,7 +159,8 @@ class Engine {
   std::unique_ptr<Calibration> calibration_;
   std::unique_ptr<WeightProbe> weight_probe_;
   std::unique_ptr<ChannelStatistics> channel_statistics_;
-  ProductObserver* observer_ = nullptr;  // one of the three, or null
+  std::unique_ptr<CodebookTraining> codebook_training_;
+  ProductObserver* observer_ = nullptr;  // one of the four, or null
   LayerWeights globals_;
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row

@@ -8,12 +8,14 @@
 #include "engine/cache_rules.h"
 #include "engine/calibrate.h"
 #include "engine/channel_statistics.h"
+#include "engine/codebook_training.h"
 #include "engine/kv_budget.h"
 #include "engine/lookup.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
 #include "format/recipe.h"
 #include "kv/cache.h"
+#include "kv/codec/codebooks.h"
 #include "model/blocks.h"
 #include "text/tokenizer.h"
 
@@ -50,6 +52,7 @@ struct Context {
   const EngineOptions& options;
   uint64_t base, vocab;
   int threads;
+  uint64_t codebooks;
 };
 
 void Total(MemoryPlan& plan) {
@@ -89,7 +92,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
       kv.codec == nullptr ? plan.kv_rows : std::min(plan.kv_rows, kv.codec->MostExact());
   plan.kv_state_bytes = kv.states.slot_bytes();
   plan.snapshots = kv.states.snapshots;
-  plan.kv_bytes = KvCache::PoolBytes(kv);
+  plan.codebook_bytes = x.codebooks;
+  plan.kv_bytes = KvCache::PoolBytes(kv) + x.codebooks;
   plan.hidden_bytes = Buffer::Reserved(HiddenBytes(c, x.options), Pages::kNormal);
   plan.activation_bytes =
       Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal) + plan.hidden_bytes;
@@ -102,6 +106,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
     plan.scratch_bytes += WeightProbe::Bytes(x.layout, c.vocab, x.threads);
   if (x.options.observe == Observation::kChannels)
     plan.scratch_bytes += ChannelStatistics::Bytes(c);
+  if (x.options.observe == Observation::kCodebooks)
+    plan.scratch_bytes += CodebookTraining::Bytes(c, x.options.training, x.threads);
   plan.kv_bytes_per_token_at_context = kv.BytesRead(plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
@@ -129,6 +135,7 @@ void FillOwners(MemoryPlan& plan, uint64_t io_at_load, uint64_t io_after) {
   At(plan.at_start, Owner::kIo) = io_after;
   At(plan.at_start, Owner::kActivations) = plan.activation_bytes;
   At(plan.at_start, Owner::kScratch) = plan.scratch_bytes;
+  At(plan.at_start, Owner::kKv) = plan.codebook_bytes;
   plan.at_context = plan.at_start;
   At(plan.at_context, Owner::kKv) = plan.kv_bytes;
   plan.io_bytes = std::max(io_at_load, io_after);
@@ -271,7 +278,7 @@ MemoryPlan BestPlan(const Context& x) {
   const int32_t least = x.options.lookup ? 1 : 0;
   MemoryPlan best;
   EngineOptions o = x.options;
-  const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+  const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads, x.codebooks};
   const auto fits = [&] {
     MemoryPlan plan = BestOfPlaces(y);
     if (plan.fits || best.budget == 0 || plan.peak_total < best.peak_total) best = std::move(plan);
@@ -301,7 +308,7 @@ uint32_t LargestContext(const Context& x) {
   while (low < high) {
     const uint32_t mid = (low + high + 1) / 2;
     o.context = mid * kTileTokens;
-    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads, x.codebooks};
     if (BestPlan(y).fits) {
       low = mid;
     } else {
@@ -317,7 +324,7 @@ uint64_t LeastBudget(const Context& x) {
   EngineOptions o = x.options;
   auto fits = [&](uint64_t mib) {
     o.budget.bytes = mib * kMiB;
-    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads, x.codebooks};
     return BestPlan(y).fits;
   };
   while (!fits(high)) {
@@ -343,7 +350,7 @@ void Suggest(const Context& x, MemoryPlan& plan) {
       KvTypeSupports(KvType::kQ8_0, x.model.config().head_dim)) {
     EngineOptions o = x.options;
     o.key_type = o.value_type = KvType::kQ8_0;
-    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads};
+    const Context y{x.file, x.model, x.layout, o, x.base, x.vocab, x.threads, x.codebooks};
     if (const MemoryPlan p = BestPlan(y); p.fits) {
       plan.suggestions.push_back({"--kv q8_0", p.peak_total});
     }
@@ -444,6 +451,12 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));
   }
+  uint64_t codebooks = 0;
+  if (options.codec != nullptr && options.codec->needs_codebooks()) {
+    SNUG_ASSIGN(const CodebookFile books, CodebookFile::Open(options.codebooks, c));
+    SNUG_TRY(options.codec->CheckCodebooks(books.shape()));
+    codebooks = books.shape().bytes();
+  }
   const uint64_t held =
       options.base_bytes != 0 ? options.base_bytes : ReadProcessMemory().rss + kBaseGrowth;
   const uint64_t base = (held + options.caller_bytes + kMiB - 1) / kMiB * kMiB;
@@ -453,7 +466,8 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                   options,
                   base,
                   vocab,
-                  options.threads > 0 ? options.threads : UsableCpus().cpus};
+                  options.threads > 0 ? options.threads : UsableCpus().cpus,
+                  codebooks};
   MemoryPlan plan = BestPlan(x);
   plan.cache = CacheWords(options);
   if (options.kv_bytes != 0 && plan.kv_bytes > options.kv_bytes) {
@@ -465,7 +479,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
   if (!plan.fits) {
     // The process that follows the advice may hold some pages more than this one.
     const uint64_t spare = options.base_bytes != 0 ? 0 : kMiB;
-    Suggest({file, model, layout, options, base + spare, vocab, x.threads}, plan);
+    Suggest({file, model, layout, options, base + spare, vocab, x.threads, codebooks}, plan);
   }
   return plan;
 }

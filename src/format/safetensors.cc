@@ -109,7 +109,12 @@ Result<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
   if (!json.ok()) return Malformed(path, json.error().message);
   if (!json->is_object()) return Malformed(path, "the header is no object");
   for (const auto& [name, value] : json->items()) {
-    if (name == "__metadata__") continue;
+    if (name == "__metadata__") {
+      for (const auto& [key, note] : value.items()) {
+        if (note.is_string()) s.metadata_.emplace(key, note.get<std::string>());
+      }
+      continue;
+    }
     SNUG_ASSIGN(SafetensorInfo t, ParseTensor(path, name, value, 8 + header, size));
     s.tensors_.push_back(std::move(t));
   }
@@ -161,9 +166,11 @@ Result<std::vector<int32_t>> SafetensorsFile::ReadI32(std::string_view name) con
 }
 
 Result<SafetensorsWriter> SafetensorsWriter::Create(const std::string& path,
-                                                    const std::vector<Spec>& f32) {
+                                                    const std::vector<Spec>& f32,
+                                                    const SafetensorsMetadata& metadata) {
   SafetensorsWriter w;
   Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
   for (const Spec& s : f32) {
     uint64_t bytes = sizeof(float);
     for (uint64_t d : s.shape) bytes *= d;

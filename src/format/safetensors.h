@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,10 +19,14 @@ struct SafetensorInfo {
   uint64_t offset = 0, bytes = 0;  // offset from the start of the file
 };
 
+// The texts of "__metadata__".
+using SafetensorsMetadata = std::map<std::string, std::string, std::less<>>;
+
 class SafetensorsFile {
  public:
   static Result<SafetensorsFile> Open(const std::string& path);
   const std::vector<SafetensorInfo>& tensors() const { return tensors_; }
+  const SafetensorsMetadata& metadata() const { return metadata_; }
   const SafetensorInfo* Find(std::string_view name) const;
   // Reads a whole tensor of that dtype; kBadFile names the tensor when dtype or name do not match.
   Result<std::vector<float>> ReadF32(std::string_view name) const;
@@ -31,6 +36,7 @@ class SafetensorsFile {
  private:
   File file_;
   std::vector<SafetensorInfo> tensors_;
+  SafetensorsMetadata metadata_;
 };
 
 // Writes float32 tensors row by row as they come: the header needs only the shapes. The file
@@ -41,7 +47,8 @@ class SafetensorsWriter {
     std::string name;
     std::vector<uint64_t> shape;
   };
-  static Result<SafetensorsWriter> Create(const std::string& path, const std::vector<Spec>& f32);
+  static Result<SafetensorsWriter> Create(const std::string& path, const std::vector<Spec>& f32,
+                                          const SafetensorsMetadata& metadata = {});
   SafetensorsWriter(SafetensorsWriter&& other) noexcept;
   SafetensorsWriter& operator=(SafetensorsWriter&&) = delete;
   ~SafetensorsWriter();                        // removes the unfinished file

@@ -12,13 +12,6 @@
 namespace snug {
 namespace {
 
-
-float ValueAt(KvType type, const uint8_t* tile, size_t index) {
-  if (type == KvType::kF32) return reinterpret_cast<const float*>(tile)[index];
-  const uint16_t bits = reinterpret_cast<const uint16_t*>(tile)[index];
-  return type == KvType::kF16 ? HalfToFloat(bits) : BFloatToFloat(bits);
-}
-
 size_t Code(const uint8_t* row, size_t i, size_t bits) {
   return row[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
 }
@@ -69,7 +62,7 @@ void AffineCodec::EncodeKeys(KvType type, const uint8_t* from, size_t slot, size
   std::array<uint8_t, kTileTokens> codes;
   for (size_t at = slot; at < slot + n; at += f_.group) {
     for (size_t c = 0; c < d; ++c) {
-      for (size_t t = 0; t < f_.group; ++t) x[t] = ValueAt(type, from, KeyIndex(c, at + t, d));
+      for (size_t t = 0; t < f_.group; ++t) x[t] = StoredValue(type, from, KeyIndex(c, at + t, d));
       const size_t g = at / f_.group * d + c;
       QuantizeAffine(x.data(), f_.group, f_.key_bits, codes.data(), groups.scales + g,
                      groups.zeros + g);
@@ -86,7 +79,7 @@ void AffineCodec::EncodeValues(KvType type, const uint8_t* from, size_t slot, si
   std::array<uint8_t, kTileTokens> codes;
   for (size_t t = slot; t < slot + n; ++t) {
     for (size_t c = 0; c < d; c += f_.group) {
-      for (size_t i = 0; i < f_.group; ++i) x[i] = ValueAt(type, from, ValueIndex(c + i, t));
+      for (size_t i = 0; i < f_.group; ++i) x[i] = StoredValue(type, from, ValueIndex(c + i, t));
       const size_t g = c / f_.group * kTileTokens + t;
       QuantizeAffine(x.data(), f_.group, f_.value_bits, codes.data(), groups.scales + g,
                      groups.zeros + g);

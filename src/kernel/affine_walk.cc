@@ -12,14 +12,11 @@
 // After foreach_target.
 #include "format/dtype.h"
 #include "kernel/affine_codec.h"
-#include "kernel/attention_tile-inl.h"
+#include "kernel/coded_tile-inl.h"
 
 SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
-
-inline constexpr size_t kWide = 16;  // values of a row that a pass covers, all of one group
-inline constexpr size_t kPass = kWide / kLanes;
 
 // kWide values of a row, from 2-bit codes, 4-bit codes or floats.
 struct TwoBits {
@@ -67,45 +64,15 @@ struct Floats {
   }
 };
 
-// sums [R, kWide] = x [R, rows] times kWide values of each row, row by row.
-template <class Values, size_t R>
-static void Multiply(const uint8_t* data, size_t row_bytes, size_t rows, const float* x,
-                     size_t x_stride, float* sums) {
-  VF sum[R][kPass];
-  HWY_UNROLL(6)
-  for (size_t r = 0; r < R; ++r) {
-    HWY_UNROLL(4)
-    for (size_t k = 0; k < kPass; ++k) sum[r][k] = hn::Zero(DF());
-  }
-  for (size_t i = 0; i < rows; ++i, data += row_bytes) {
-    VF value[kPass];
-    Values::Load(data, value);
-    HWY_UNROLL(6)
-    for (size_t r = 0; r < R; ++r) {
-      const VF f = hn::Set(DF(), x[r * x_stride + i]);
-      HWY_UNROLL(4)
-      for (size_t k = 0; k < kPass; ++k) {
-        sum[r][k] = FloatKernel::InRegister(hn::MulAdd(f, value[k], sum[r][k]));
-      }
-    }
-  }
-  HWY_UNROLL(6)
-  for (size_t r = 0; r < R; ++r) {
-    HWY_UNROLL(4)
-    for (size_t k = 0; k < kPass; ++k) {
-      hn::StoreU(sum[r][k], DF(), sums + r * kWide + k * kLanes);
-    }
-  }
-}
-
-using MultiplyFn = void (*)(const uint8_t*, size_t, size_t, const float*, size_t, float*);
+// Rows of codes (of floats) from value c on, as MultiplyRows wants them.
 template <class Values>
-static MultiplyFn MultiplyOf(size_t rows) {
-  static constexpr MultiplyFn kFns[kRowTile] = {Multiply<Values, 1>, Multiply<Values, 2>,
-                                                Multiply<Values, 3>, Multiply<Values, 4>,
-                                                Multiply<Values, 5>, Multiply<Values, 6>};
-  return kFns[rows - 1];
-}
+struct Rows {
+  const uint8_t* data;
+  size_t row_bytes;
+  HWY_INLINE void Load(size_t row, VF (&to)[kPass]) const {
+    Values::Load(data + row * row_bytes, to);
+  }
+};
 
 // A tile of keys or of values: rows of codes with scales and zeros of [groups, terms] (keys: of
 // token groups by channel; values: of channel groups by token), or rows of floats.
@@ -119,11 +86,6 @@ struct Tile {
   const uint8_t* next;  // the tile that follows, to be fetched meanwhile, or null
   size_t next_bytes;
   float* room;  // for Fold, of coded tiles
-  MultiplyFn MultiplyFor(size_t n) const {
-    return bits == 2   ? MultiplyOf<TwoBits>(n)
-           : bits == 4 ? MultiplyOf<FourBits>(n)
-                       : MultiplyOf<Floats>(n);
-  }
   size_t groups() const { return width / group; }
 };
 
@@ -159,16 +121,24 @@ static HWY_INLINE void ForProducts(const Tile& t, const float* x, size_t x_strid
   HWY_ALIGN float sums[kRowTile * kWide];
   const bool coded = t.bits != 32;
   if (coded) Fold(t, x, x_stride, n, offsets);
-  const MultiplyFn multiply = t.MultiplyFor(n);
+  const auto multiply = [&](size_t c, const float* from, size_t stride) HWY_ATTR {
+    const uint8_t* data = t.data + c * t.bits / 8;
+    if (t.bits == 2) {
+      MultiplyRows(Rows<TwoBits>{data, t.row_bytes}, t.rows, from, stride, n, sums);
+    } else if (t.bits == 4) {
+      MultiplyRows(Rows<FourBits>{data, t.row_bytes}, t.rows, from, stride, n, sums);
+    } else {
+      MultiplyRows(Rows<Floats>{data, t.row_bytes}, t.rows, from, stride, n, sums);
+    }
+  };
   const size_t share = t.next_bytes / (t.width / kWide);
   for (size_t c = 0; c < t.width; c += kWide) {
     if (t.next != nullptr) Fetch(t.next + c / kWide * share, share);
-    const uint8_t* data = t.data + c * t.bits / 8;
     if (!coded) {
-      multiply(data, t.row_bytes, t.rows, x, x_stride, sums);
+      multiply(c, x, x_stride);
     } else {
       const size_t g = c / t.group;
-      multiply(data, t.row_bytes, t.rows, t.room + g * t.rows, t.groups() * t.rows, sums);
+      multiply(c, t.room + g * t.rows, t.groups() * t.rows);
       for (size_t r = 0; r < n; ++r) {
         const VF offset = hn::Set(DF(), offsets[r * t.groups() + g]);
         for (size_t i = r * kWide; i < (r + 1) * kWide; i += kLanes) {
@@ -178,41 +148,6 @@ static HWY_INLINE void ForProducts(const Tile& t, const float* x, size_t x_strid
     }
     f(c, sums);
   }
-}
-
-// One tile for rows [first, first + n) of a block.
-static void TileRows(const Block& b, size_t first, size_t n, const Tile& keys, const Tile& values,
-                     int64_t tile_pos) {
-  HWY_ALIGN float scores[kRowTile * kTileTokens];
-  float alpha[kRowTile];
-  const DF d;
-  const float* q = reinterpret_cast<const float*>(b.queries) + first * b.head_dim;
-  ForProducts(keys, q, b.head_dim, n, [&](size_t t, const float* sums) HWY_ATTR {
-    for (size_t r = 0; r < n; ++r) {
-      for (size_t i = 0; i < kWide; i += kLanes) {
-        hn::Store(hn::Load(d, sums + r * kWide + i), d, scores + r * kTileTokens + t + i);
-      }
-    }
-  });
-  for (size_t r = 0; r < n; ++r) {
-    RowState& row = b.state[first + r];
-    float* s = scores + r * kTileTokens;
-    // Every query sees coded tokens, so that no row is without any.
-    const int64_t high = std::min<int64_t>(row.position + 1 - tile_pos, kTileTokens);
-    alpha[r] = 1;
-    SoftmaxStep(s, 0, high, b.softcap, &row, &alpha[r]);
-    row.sum = row.sum * alpha[r] + FloatKernel::Round(s);
-  }
-  ForProducts(values, scores, kTileTokens, n, [&](size_t c, const float* sums) HWY_ATTR {
-    for (size_t r = 0; r < n; ++r) {
-      float* out = b.state[first + r].out + c;
-      const VF a = hn::Set(d, alpha[r]);
-      for (size_t i = 0; i < kWide; i += kLanes) {
-        hn::StoreU(hn::MulAdd(hn::LoadU(d, out + i), a, hn::Load(d, sums + r * kWide + i)), d,
-                   out + i);
-      }
-    }
-  });
 }
 
 // Rows of pairs as attention stores them (kv_layout.h), from row `first` on, as floats: of each
@@ -314,12 +249,7 @@ static void WalkAffineT(const AffineFormat& f, const AttentionArgs& args, const 
     Tile k = Open<false>(f, now.keys, then.keys, keys, args.key_type, exact.keys, decoded);
     Tile v = Open<true>(f, now.values, then.values, values, args.value_type, exact.values,
                         decoded_values);
-    for (size_t r = 0, n; r < b.rows; r += n) {
-      const size_t left = b.rows - r, passes = (left + kRowTile - 1) / kRowTile;
-      n = (left + passes - 1) / passes;
-      TileRows(b, r, n, k, v, static_cast<int64_t>(tile_pos));
-      k.next = v.next = nullptr;
-    }
+    CodedTile(b, k, v, static_cast<int64_t>(tile_pos));
   }
 }
 

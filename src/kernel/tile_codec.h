@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "format/dtype.h"
 #include "kernel/attention_internal.h"
 
 namespace snug {
@@ -35,6 +36,13 @@ class TileCodec {
   virtual void Walk(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
                     TileAt next, float* decoded) const = 0;
 };
+
+// Value `index` (kv_layout.h) of a tile of f16, bf16 or f32.
+inline float StoredValue(KvType type, const uint8_t* tile, size_t index) {
+  if (type == KvType::kF32) return reinterpret_cast<const float*>(tile)[index];
+  const uint16_t bits = reinterpret_cast<const uint16_t*>(tile)[index];
+  return type == KvType::kF16 ? HalfToFloat(bits) : BFloatToFloat(bits);
+}
 
 // The coded keys and values of one tile of a KV head.
 struct CodedTiles {

@@ -31,8 +31,10 @@ uint32_t KvLayout::MostRows(uint32_t layer) const {
 }
 
 CodedLayout KvLayout::coded() const {
-  CodedLayout c{codec, 0, kv_heads, head_dim, context, sequences};
-  for (uint32_t l = 0; l < layers; ++l) c.layers += Codes(l) ? 1 : 0;
+  CodedLayout c{codec, {}, kv_heads, head_dim, context, sequences};
+  for (uint32_t l = 0; l < layers; ++l) {
+    if (Codes(l)) c.layers.push_back(l);
+  }
   return c;
 }
 

@@ -9,7 +9,7 @@ namespace snug {
 
 uint64_t CodedLayout::page_bytes() const {
   if (codec == nullptr) return 0;
-  const auto tiles = codec->Tiles(head_dim);
+  const auto tiles = codec->Tiles(head_dim, 0);
   assert(tiles.ok());  // the plan has asked
   return heads * ((*tiles)->key_tile_bytes() + (*tiles)->value_tile_bytes());
 }
@@ -19,20 +19,25 @@ uint32_t CodedLayout::PagesOf(uint32_t tokens) const {
   return Tiles(std::max(codec->CodedKeys(tokens), codec->CodedValues(tokens)));
 }
 
-uint64_t CodedLayout::pages() const { return uint64_t{sequences} * layers * PagesOf(context); }
+uint64_t CodedLayout::pages() const {
+  return uint64_t{sequences} * layers.size() * PagesOf(context);
+}
 
 Result<CodedPages> CodedPages::Create(const CodedLayout& layout, Ledger& ledger) {
   CodedPages p;
   p.layout_ = layout;
   if (layout.codec == nullptr) return p;
-  SNUG_ASSIGN(p.tiles_, layout.codec->Tiles(layout.head_dim));
+  for (const uint32_t layer : layout.layers) {
+    SNUG_ASSIGN(auto tiles, layout.codec->Tiles(layout.head_dim, layer));
+    p.tiles_.push_back(std::move(tiles));
+  }
   p.page_bytes_ = layout.page_bytes();
   p.pages_ = layout.pages();
   SNUG_ASSIGN(p.pool_, Buffer::Allocate(ledger, Owner::kKv, p.pages_ * p.page_bytes_,
                                         Pages::kNormal, "pages of coded keys and values"));
   p.free_.resize(p.pages_);
   for (size_t i = 0; i < p.pages_; ++i) p.free_[i] = static_cast<uint32_t>(p.pages_ - 1 - i);
-  p.lists_.resize(size_t{layout.sequences} * layout.layers);
+  p.lists_.resize(layout.sequences * layout.layers.size());
   for (Layer& l : p.lists_) l.pages.assign(layout.PagesOf(layout.context), nullptr);
   return p;
 }
@@ -65,18 +70,19 @@ CodedPages::Added CodedPages::Grow(uint32_t sequence, uint32_t layer, uint32_t t
 void CodedPages::Encode(uint32_t sequence, uint32_t layer, const Added& added, uint32_t tile,
                         uint32_t head, KvType type, const uint8_t* keys, const uint8_t* values) {
   uint8_t* page = At(sequence, layer).pages[tile];
+  const TileCodec& codec = *tiles_[layer];
   const auto slots = [&](uint32_t from, uint32_t to, const auto& encode) {
     from = std::max(from, tile * kTile);
     to = std::min(to, (tile + 1) * kTile);
     if (from < to) encode(from - tile * kTile, to - from);
   };
   slots(added.key_from, added.key_to, [&](size_t slot, size_t n) {
-    tiles_->EncodeKeys(type, keys, slot, n, page + head * tiles_->key_tile_bytes());
+    codec.EncodeKeys(type, keys, slot, n, page + head * codec.key_tile_bytes());
   });
   slots(added.value_from, added.value_to, [&](size_t slot, size_t n) {
-    tiles_->EncodeValues(
+    codec.EncodeValues(
         type, values, slot, n,
-        page + layout_.heads * tiles_->key_tile_bytes() + head * tiles_->value_tile_bytes());
+        page + layout_.heads * codec.key_tile_bytes() + head * codec.value_tile_bytes());
   });
 }
 
@@ -84,11 +90,11 @@ CodedRows CodedPages::rows(uint32_t sequence, uint32_t layer) const {
   if (layout_.codec == nullptr) return {};
   const Layer& l = const_cast<CodedPages*>(this)->At(sequence, layer);
   if (l.keys == 0 && l.values == 0) return {};
-  return {tiles_.get(), l.keys, l.values, l.pages.data()};
+  return {tiles_[layer].get(), l.keys, l.values, l.pages.data()};
 }
 
 void CodedPages::Clear(uint32_t sequence) {
-  for (uint32_t i = 0; layout_.codec != nullptr && i < layout_.layers; ++i) {
+  for (uint32_t i = 0; layout_.codec != nullptr && i < layout_.layers.size(); ++i) {
     Layer& l = At(sequence, i);
     for (size_t t = l.pages.size(); t-- > 0;) {
       if (l.pages[t] == nullptr) continue;

@@ -16,7 +16,7 @@ namespace snug {
 
 struct CodedLayout {
   std::shared_ptr<const KvCodec> codec;  // null: every row stays as it was stored
-  uint32_t layers = 0;                   // whose rows are coded
+  std::vector<uint32_t> layers;          // of the model, whose rows are coded
   uint32_t heads = 0, head_dim = 0, context = 0, sequences = 1;
   uint64_t page_bytes() const;
   uint32_t PagesOf(uint32_t tokens) const;  // of a layer of a sequence of so many tokens
@@ -54,11 +54,11 @@ class CodedPages {
     std::vector<uint8_t*> pages;  // by tile, or null
   };
   Layer& At(uint32_t sequence, uint32_t layer) {
-    return lists_[size_t{sequence} * layout_.layers + layer];
+    return lists_[sequence * layout_.layers.size() + layer];
   }
 
   CodedLayout layout_;
-  std::shared_ptr<const TileCodec> tiles_;
+  std::vector<std::shared_ptr<const TileCodec>> tiles_;  // [layers]
   Buffer pool_;
   uint64_t page_bytes_ = 0;
   size_t pages_ = 0;

@@ -22,10 +22,10 @@ class ProductObserver {
   virtual PackedMatrix See(const PackedMatrix& w, const Activations& x) = 0;
   // A row of the embedding was looked up.
   virtual void Embedded(float* row, size_t n) = 0;
-  // Queries [rows, heads, head_dim] and keys [rows, kv_heads, head_dim] of a layer are ready for
-  // attention, rotated.
+  // Queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] of a layer are
+  // ready for attention, queries and keys rotated.
   virtual void Rotated(uint32_t /*layer*/, const float* /*q*/, const float* /*k*/,
-                       uint32_t /*rows*/) {}
+                       const float* /*v*/, uint32_t /*rows*/) {}
 };
 
 // The tensor of a part at `base` that a packed matrix is, or is rows of, and the first of them;

@@ -118,6 +118,37 @@ TEST_F(Contract, EvalOfWhatFollowsAPrompt) {
   }
 }
 
+TEST_F(Contract, CodebooksOfCalibrateServeACodec) {
+  const std::string folder = testing::TempDir(), books = folder + "/books.safetensors";
+  std::string text;
+  for (uint32_t i = 0; i < 700; ++i) text += static_cast<char>('a' + i * i % 23);
+  std::ofstream(folder + "/text") << text;
+  const std::vector<std::string> eval = {
+      "eval",     model_, "--memory",   "128MiB", "--text", folder + "/text", "--chunks", "1",
+      "--prefix", "150",  "--continue", "30",     "--kv",   "million",        "--json"};
+  const Outcome none = Snug(eval);
+  EXPECT_EQ(none.error("code"), "usage");
+  EXPECT_NE(none.error("next").find("calibrate"), std::string::npos);
+  const std::vector<std::string> calibrate = {
+      "calibrate", model_, "--text",   folder + "/text", "-o",          books,
+      "-c",        "128",  "--memory", "128MiB",         "--codebooks", "--json"};
+  auto wrong = calibrate;
+  wrong.insert(wrong.end(), {"--dims", "3"});
+  EXPECT_EQ(Snug(wrong).error("code"), "usage");
+  const Outcome learnt = Snug(calibrate);
+  ASSERT_EQ(learnt.code, 0) << learnt.out << learnt.err;
+  EXPECT_EQ(learnt.json()["chunks"], 5);
+  EXPECT_NE(learnt.err.find("learnt from"), std::string::npos);  // few vectors
+  auto with = eval;
+  with.insert(with.end(), {"--kv-codebooks", books});
+  const Outcome o = Snug(with);
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
+  EXPECT_EQ(o.json()["tokens"], 30);
+  const Outcome plan = Snug(
+      {"plan", model_, "--memory", "128MiB", "--kv", "million", "--kv-codebooks", books, "--json"});
+  EXPECT_EQ(plan.code, 0) << plan.out << plan.err;
+}
+
 TEST_F(Contract, MethodsAreListed) {
   const Outcome o = Snug({"methods", "--json"});
   ASSERT_EQ(o.code, 0) << o.err;
@@ -125,7 +156,10 @@ TEST_F(Contract, MethodsAreListed) {
   ASSERT_FALSE(list.empty());
   for (const Json& m : list) {
     Has(m, {"seam", "name", "source", "summary", "parameters"});
-    EXPECT_TRUE(m.contains(m["seam"] == "kv.read" ? "index" : "observes"));
+    const Json& seam = m["seam"];
+    EXPECT_TRUE(m.contains(seam == "kv.read"    ? "index"
+                           : seam == "kv.codec" ? "needs"
+                                                : "observes"));
     EXPECT_TRUE(testing::Exists(
         testing::SourcePath("docs/methods/" + m["name"].get<std::string>() + ".md")))
         << m["name"];

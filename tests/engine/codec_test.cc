@@ -3,8 +3,10 @@
 #include "kv/codec/codec.h"
 
 #include <cmath>
+#include <filesystem>
 
 #include "engine_testing.h"
+#include "kv/codec/codebooks.h"
 #include "tiny_model.h"
 
 namespace snug {
@@ -16,19 +18,25 @@ using testing::TinyOptions;
 
 using Rows = std::vector<std::vector<float>>;
 
-EngineOptions CodecOptions(const std::string& arch, const std::string& spec) {
+EngineOptions CodecOptions(const std::string& arch, const std::string& spec, bool global = false) {
   EngineOptions o = TinyOptions(arch);
+  if (!spec.empty()) {
+    auto codec = ParseCodec(spec);
+    EXPECT_TRUE(codec.ok()) << spec;
+    if (!codec.ok()) return o;
+    if ((*codec)->needs_codebooks() && testing::Exists(o.model_path)) {
+      const uint32_t dims = spec.find("dims=4") != std::string::npos ? 4 : 2;
+      o.codebooks = testing::LearnCodebooks(o, dims, global);
+    }
+    o.codec = *codec;
+  }
   o.logit_rows = 1;
-  if (spec.empty()) return o;
-  auto codec = ParseCodec(spec);
-  EXPECT_TRUE(codec.ok()) << spec;
-  if (codec.ok()) o.codec = *codec;
   return o;
 }
 
-constexpr const char* kCodecSpecs[] = {"kivi:group=16,residual=32",
-                                       "kivi:bits=4,group=16,residual=48",
-                                       "kivi:key-bits=4,value-bits=2,group=16,residual=128"};
+constexpr const char* kCodecSpecs[] = {
+    "kivi:group=16,residual=32", "kivi:bits=4,group=16,residual=48",
+    "kivi:key-bits=4,value-bits=2,group=16,residual=128", "million:residual=64", "million:dims=4"};
 constexpr const char* kCodecArchs[] = {"llama", "qwen2", "gemma3"};
 
 TEST(EngineCodec, WhereNothingIsCodedNotABitChanges) {
@@ -36,10 +44,12 @@ TEST(EngineCodec, WhereNothingIsCodedNotABitChanges) {
     SNUG_NEED(CodecOptions(arch, "").model_path);
     auto dense = OpenOrFail(CodecOptions(arch, ""));
     const auto tokens = SomeTokens(127, dense->config().vocab);
-    auto engine = OpenOrFail(CodecOptions(arch, "kivi:group=16,residual=128"));
-    EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 100),
-              testing::PromptAndTokens(*dense, 0, tokens, 100));
-    EXPECT_EQ(engine->cache().coded(0, engine->config().layers - 1).codec, nullptr);
+    const auto reference = testing::PromptAndTokens(*dense, 0, tokens, 100);
+    for (const char* spec : {"kivi:group=16,residual=128", "million:residual=128"}) {
+      auto engine = OpenOrFail(CodecOptions(arch, spec));
+      EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 100), reference) << arch << spec;
+      EXPECT_EQ(engine->cache().coded(0, engine->config().layers - 1).codec, nullptr);
+    }
   }
 }
 
@@ -59,28 +69,39 @@ TEST(EngineCodec, PromptsAreExactAndWhatFollowsIsNot) {
 }
 
 TEST(EngineCodec, CountsAreThoseOfTheRule) {
-  const EngineOptions o = CodecOptions("qwen2", "kivi:group=16,residual=32");
-  SNUG_NEED(o.model_path);
-  auto engine = OpenOrFail(o);
-  const auto tokens = SomeTokens(140, engine->config().vocab);
-  for (const size_t prompt : {1u, 31u, 32u, 33u, 64u, 100u}) {
-    engine->Clear(0);
-    testing::PromptAndTokens(*engine, 0, std::span(tokens).first(prompt + 40), prompt, [&] {
-      const uint32_t n = engine->length(0);
-      for (uint32_t l = 0; l < engine->config().layers; ++l) {
-        const CodedRows rows = engine->cache().coded(0, l);
-        ASSERT_EQ(rows.keys, n / 32 * 32) << n;
-        ASSERT_EQ(rows.values, n > 32 ? n - 32 : 0) << n;
-      }
-    });
+  struct Rule {
+    const char* spec;
+    uint32_t (*keys)(uint32_t n);
+    uint32_t (*values)(uint32_t n);
+  };
+  const auto residual = [](uint32_t n) { return (n - 1) / 64 * 64; };  // 1 to 64 stay exact
+  const Rule kRules[] = {{"kivi:group=16,residual=32", [](uint32_t n) { return n / 32 * 32; },
+                          [](uint32_t n) { return n > 32 ? n - 32 : 0; }},
+                         {"million:residual=64", residual, residual}};
+  for (const Rule& rule : kRules) {
+    const EngineOptions o = CodecOptions("qwen2", rule.spec);
+    SNUG_NEED(o.model_path);
+    auto engine = OpenOrFail(o);
+    const auto tokens = SomeTokens(140, engine->config().vocab);
+    for (const size_t prompt : {1u, 31u, 32u, 33u, 64u, 100u}) {
+      engine->Clear(0);
+      testing::PromptAndTokens(*engine, 0, std::span(tokens).first(prompt + 40), prompt, [&] {
+        const uint32_t n = engine->length(0);
+        for (uint32_t l = 0; l < engine->config().layers; ++l) {
+          const CodedRows rows = engine->cache().coded(0, l);
+          ASSERT_EQ(rows.keys, rule.keys(n)) << rule.spec << " " << n;
+          ASSERT_EQ(rows.values, rule.values(n)) << rule.spec << " " << n;
+        }
+      });
+    }
   }
 }
 
 // The kernel over the cache of a real run against double precision over decoded rows, after every
 // step.
 TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
-  for (const char* arch : kCodecArchs) {
-    const EngineOptions o = CodecOptions(arch, "kivi:group=16,residual=32");
+  const auto check = [](const char* arch, const char* spec) {
+    const EngineOptions o = CodecOptions(arch, spec);
     SNUG_NEED(o.model_path);
     auto engine = OpenOrFail(o);
     const ModelConfig& c = engine->config();
@@ -120,6 +141,12 @@ TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
       }
     });
     EXPECT_GT(2 * coded, seen) << arch;
+  };
+  for (const char* arch : kCodecArchs) {
+    for (const char* spec :
+         {"kivi:group=16,residual=32", "million:residual=64", "million:dims=4,residual=64"}) {
+      check(arch, spec);
+    }
   }
 }
 
@@ -230,6 +257,15 @@ TEST(EngineCodec, RefusedByName) {
   o.lookup = false;
   o.keep = *ParseKeep("h2o");
   testing::ExpectRefused(o, {"leave holes in the groups of --kv kivi:group=16"});
+  o.codec = *ParseCodec("million");
+  testing::ExpectRefused(o, {"leave holes in the groups of --kv million"});
+  o.keep = nullptr;
+  o.lookup = true;
+  testing::ExpectRefused(o, {"rolled back"});
+  o.lookup = false;
+  o.read = *ParseRead("quest");
+  o.codebooks = CodecOptions("llama", "million").codebooks;
+  testing::ExpectRefused(o, {"rows that --kv million has taken over"});
   testing::ExpectRefused(CodecOptions("llama", "kivi:group=64,residual=64"),
                          {"do not divide heads of"});
   testing::ExpectRefusedWithoutRows(CodecOptions("llama", "kivi:group=16"), "--kv kivi");
@@ -248,9 +284,116 @@ TEST(EngineCodec, WrongParametersAreNamed) {
   error("kivi:group=48", "group=48 does not divide the 64");
   error("kivi:residual=100", "residual=100 is no multiple of group=32");
   error("kivi:window=4", "no parameter 'window'");
+  error("million:dims=3", "dims=3 is neither 2 nor 4");
+  error("million:dims=8", "dims=8 is outside 2 .. 4");
+  error("million:residual=96", "residual=96 is no multiple of the 64");
   EXPECT_TRUE(ParseCodec("kivi").ok());
   EXPECT_TRUE(NamesCodec("kivi:bits=9"));
   EXPECT_FALSE(NamesCodec("q8_0"));
+}
+
+// Samples and centroids follow from the text alone, and the ledger holds what training was planned
+// to take.
+TEST(EngineCodec, CodebooksDependOnNeitherChunksNorThreads) {
+  for (const char* arch : kCodecArchs) {
+    for (const bool global : {false, true}) {
+      EngineOptions o = testing::TrainingOptions(TinyOptions(arch), 2, global);
+      SNUG_NEED(o.model_path);
+      std::vector<std::vector<float>> want;
+      for (const uint32_t chunk : {64u, 1u, 7u}) {
+        o.threads = chunk == 7 ? 3 : 1;
+        auto engine = OpenOrFail(o);
+        testing::ExpectLedgerHoldsThePlan(*engine, arch);
+        testing::ReadText(*engine, chunk);
+        CodebookTraining& training = *engine->codebook_training();
+        EXPECT_LE(training.vectors(), 512u + engine->config().layers);
+        EXPECT_GE(training.vectors(), 500u);
+        ASSERT_TRUE(training.Train(engine->pool(), nullptr).ok());
+        std::vector<std::vector<float>> books;
+        const CodebookShape& shape = training.books().shape();
+        for (size_t p = 0; p < shape.pairs(); ++p) {
+          for (const float* b : {training.books().keys(p), training.books().values(p)})
+            books.emplace_back(b, b + shape.book_floats());
+        }
+        if (want.empty()) want = books;
+        EXPECT_EQ(books, want) << arch << " " << global << " " << chunk;
+        EXPECT_NE(books[0], books[1]);
+      }
+    }
+  }
+}
+
+TEST(EngineCodec, TooFewVectorsAndCancelling) {
+  const EngineOptions o = testing::TrainingOptions(TinyOptions("qwen2"), 2, false);
+  SNUG_NEED(o.model_path);
+  auto engine = OpenOrFail(o);
+  CodebookTraining& training = *engine->codebook_training();
+  const auto tokens = SomeTokens(200, engine->config().vocab);
+  const uint32_t few = 255 / engine->config().kv_heads;
+  testing::AllLogits(*engine, 0, std::span(tokens).first(few), 64);
+  const Status none = training.Train(engine->pool(), nullptr);
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.error().code, Code::kBadInput);
+  engine->Clear(0);
+  testing::AllLogits(*engine, 0, tokens, 64);
+  uint32_t books = 0;
+  const Status cancelled = training.Train(engine->pool(), [&](uint32_t done, uint32_t total) {
+    EXPECT_EQ(total, 2 * engine->config().layers);
+    books = done;
+    return done < 2;
+  });
+  ASSERT_FALSE(cancelled.ok());
+  EXPECT_EQ(cancelled.error().code, Code::kCancelled);
+  EXPECT_EQ(books, 2u);
+}
+
+TEST(EngineCodec, OneBookForAllLayers) {
+  const EngineOptions o = CodecOptions("qwen2", "million:residual=64", true);
+  SNUG_NEED(o.model_path);
+  auto engine = OpenOrFail(o);
+  testing::ExpectLedgerHoldsThePlan(*engine, "global");
+  const auto own = PlanFile(CodecOptions("qwen2", "million:residual=64"));
+  ASSERT_TRUE(own.ok());
+  EXPECT_LT(engine->plan().codebook_bytes, own->codebook_bytes);
+  EXPECT_GT(engine->plan().codebook_bytes, 0u);
+  const auto tokens = SomeTokens(200, engine->config().vocab);
+  testing::PromptAndTokens(*engine, 0, tokens, 190);
+  EXPECT_EQ(engine->cache().coded(0, 1).keys, 192u);
+}
+
+TEST(EngineCodec, CodebooksThatAreMissingOrOfAnotherModelAreRefused) {
+  testing::TinyModel tiny;
+  EngineOptions o;
+  o.model_path = tiny.Write();
+  o.budget.bytes = 256 * kMiB;
+  o.codec = *ParseCodec("million:residual=64");
+  auto none = Engine::Open(o);
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.error().code, Code::kUsage);
+  EXPECT_NE(none.error().message.find("--kv million:residual=64: it needs codebooks"),
+            std::string::npos);
+  EXPECT_NE(none.error().next.find("snug calibrate"), std::string::npos);
+  EngineOptions bare = o;
+  bare.codec = nullptr;
+  bare.chunk = bare.logit_rows = 64;
+  o.codebooks = testing::LearnCodebooks(bare, 2, false);
+  EXPECT_TRUE(Engine::Open(o).ok());
+  const auto refused = [&](Code code, const std::string& why) {
+    auto engine = Engine::Open(o);
+    ASSERT_FALSE(engine.ok()) << why;
+    EXPECT_EQ(engine.error().code, code);
+    EXPECT_NE(engine.error().message.find(why), std::string::npos) << engine.error().message;
+  };
+  o.codec = *ParseCodec("million:dims=4");
+  refused(Code::kUsage, "dims=4, and the codebooks have sub-vectors of 2");
+  o.codec = *ParseCodec("million");
+  testing::TinyModel other;
+  other.ffn = 96;
+  o.model_path = other.Write();
+  refused(Code::kBadFile, "was measured on the weights");
+  o.codebooks += ".missing";
+  EXPECT_FALSE(Engine::Open(o).ok());
+  EXPECT_FALSE(PlanFile(o).ok());
 }
 
 }  // namespace

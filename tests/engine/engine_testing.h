@@ -5,13 +5,16 @@
 
 #include <cstring>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/channel_statistics.h"
+#include "engine/codebook_training.h"
 #include "engine/engine.h"
 #include "format/fingerprint.h"
+#include "kv/codec/codebooks.h"
 #include "kv/read/channels.h"
 #include "testing.h"
 
@@ -111,6 +114,39 @@ inline std::string RankChannels(EngineOptions o, const std::string& name) {
   EXPECT_TRUE(weights.ok());
   EXPECT_TRUE(WriteChannels(path, engine->channel_statistics()->Rank(),
                             {*weights, RotarySettings(engine->config().rope), "made up", 100})
+                  .ok());
+  return path;
+}
+
+inline EngineOptions TrainingOptions(EngineOptions o, uint32_t dims, bool global) {
+  o.observe = Observation::kCodebooks;
+  o.training = {dims, global, 512};
+  return o;
+}
+
+// The text that codebooks are learnt from.
+inline void ReadText(Engine& engine, uint32_t chunk) {
+  for (const uint32_t seed : {3u, 4u}) {
+    engine.Clear(0);
+    AllLogits(engine, 0, SomeTokens(250, engine.config().vocab, seed), chunk);
+  }
+}
+
+// Learns codebooks for a model into a file, once; the file's path.
+inline std::string LearnCodebooks(const EngineOptions& o, uint32_t dims, bool global) {
+  static const std::string dir = TempDir();
+  static std::map<std::string, std::string> known;
+  std::string& path = known[o.model_path + std::to_string(dims) + (global ? "g" : "")];
+  if (!path.empty()) return path;
+  path = dir + "/" + std::to_string(known.size()) + ".safetensors";
+  auto engine = OpenOrFail(TrainingOptions(o, dims, global));
+  if (engine == nullptr) return path;
+  ReadText(*engine, 64);
+  EXPECT_TRUE(engine->codebook_training()->Train(engine->pool(), nullptr).ok());
+  const auto weights = WeightsFingerprint(engine->file());
+  EXPECT_TRUE(weights.ok());
+  EXPECT_TRUE(WriteCodebooks(path, engine->codebook_training()->books(),
+                             {*weights, RotarySettings(engine->config().rope), "made up", 500})
                   .ok());
   return path;
 }

@@ -33,6 +33,7 @@ constexpr uint32_t kPrompt = 170, kTokens = 200;  // as ExpectSameInABatch has t
 const std::map<std::string, std::string, std::less<>> kSmall = {
     {"double-sparsity", "double-sparsity:tokens=40,dense-layers=1,channels=1/2"},
     {"kivi", "kivi:group=16,residual=32"},
+    {"million", "million:residual=64"},
     {"quest", "quest:tokens=48,dense-layers=1"},
     {"snapkv", "snapkv:budget=70,answer=10"},
     {"windowkv", "windowkv:budget=70,group=2,answer=10"},
@@ -42,7 +43,7 @@ std::string Small(std::string_view name, const std::string& otherwise) {
   return it == kSmall.end() ? std::string(name) + otherwise : it->second;
 }
 
-std::vector<Choice> Types() {
+std::vector<Choice> Types(const std::string& codebooks) {
   std::vector<Choice> all;
   for (const KvType type : {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0}) {
     all.push_back({std::string(KvTypeName(type)),
@@ -51,7 +52,10 @@ std::vector<Choice> Types() {
   for (const CodecEntry* e : Codecs()) {
     auto codec = ParseCodec(Small(e->name, ""));
     EXPECT_TRUE(codec.ok()) << e->name;
-    all.push_back({std::string(e->name), [c = *codec](EngineOptions& o) { o.codec = c; }});
+    all.push_back({std::string(e->name), [c = *codec, codebooks](EngineOptions& o) {
+                     o.codec = c;
+                     if (c->needs_codebooks()) o.codebooks = codebooks;
+                   }});
   }
   return all;
 }
@@ -209,7 +213,7 @@ TEST(Matrix, PairsAreAsThePageSays) {
   std::vector<Choice> others = Keeps();
   for (const Choice& c : Reads(channels)) others.push_back(c);
   for (const Choice& c : Runs()) others.push_back(c);
-  page.Table("How rows are encoded", others, Types());
+  page.Table("How rows are encoded", others, Types(testing::LearnCodebooks(base, 2, false)));
   std::vector<Choice> across = Reads(channels);
   for (const Choice& c : Runs()) across.push_back(c);
   page.Table("Which rows stay", Keeps(), across);

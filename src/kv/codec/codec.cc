@@ -8,7 +8,8 @@ namespace snug {
 namespace {
 
 constexpr const CodecEntry* kCodecs[] = {
-    &kCodecKivi,  //
+    &kCodecKivi,     //
+    &kCodecMillion,  //
 };
 
 }  // namespace

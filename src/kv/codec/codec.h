@@ -22,6 +22,9 @@
 
 namespace snug {
 
+class Codebooks;
+struct CodebookShape;
+
 class KvCodec : public KvMethod {
  public:
   // Of a sequence of `tokens` tokens the first so many have coded keys (values); at most `tokens`,
@@ -30,14 +33,26 @@ class KvCodec : public KvMethod {
   virtual uint32_t CodedValues(uint32_t tokens) const = 0;
   // Tokens at most that are not coded, keys and values, the one that a step adds included.
   virtual uint32_t MostExact() const = 0;
-  // Its tiles for heads of a size. kUsage where it has none.
-  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim) const = 0;
+  // Its tiles of a layer, for heads of a size; they live no longer than the codec. kUsage where it
+  // has none.
+  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim,
+                                                         uint32_t layer) const = 0;
+
+  // Whether it goes by codebooks (codebooks.h); before it has them its tiles have sizes only.
+  virtual bool needs_codebooks() const { return false; }
+  // kUsage where books of that shape do not fit its parameters.
+  virtual Status CheckCodebooks(const CodebookShape& /*shape*/) const { return {}; }
+  virtual std::shared_ptr<const KvCodec> WithCodebooks(
+      std::shared_ptr<const Codebooks> /*books*/) const {
+    return nullptr;
+  }
 };
 
 // A codec as the registry holds it.
 struct CodecEntry {
   std::string_view name, source;  // source: the paper
   std::string_view summary;
+  std::string_view needs;  // what it must be given beside its parameters, in words
   std::span<const SpecParameter> parameters;
   Result<std::shared_ptr<KvCodec>> (*make)(std::span<const double> values);
   // Parameters that take it from its finest to its coarsest, for caches with a budget of bytes.

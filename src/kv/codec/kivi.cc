@@ -34,7 +34,8 @@ class Kivi final : public KvCodec {
     return tokens - std::min(tokens, residual_);
   }
   uint32_t MostExact() const override { return residual_ + 1; }
-  Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim) const override {
+  Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim,
+                                                 uint32_t /*layer*/) const override {
     AffineFormat format = format_;
     format.head_dim = head_dim;
     if (head_dim % format.group != 0) {
@@ -90,6 +91,7 @@ const CodecEntry kCodecKivi = {
     "kivi",
     "Liu et al. 2024, arXiv 2402.02750",
     "keys in 2 or 4 bits by channel, values by token, the newest tokens exact",
+    "nothing",
     kParameters,
     Make,
     kSteps,

@@ -6,5 +6,6 @@
 namespace snug {
 
 extern const CodecEntry kCodecKivi;
+extern const CodecEntry kCodecMillion;
 
 }  // namespace snug

@@ -1,5 +1,7 @@
 // A baseline: the first tokens, the last ones, and of the rest a sample that is the same whenever
 // the same sequence is read.
+#include "base/random.h"
+
 #include "kv/keep/registry.h"
 #include "kv/keep/select.h"
 
@@ -13,14 +15,6 @@ constexpr SpecParameter kParameters[] = {
     RecentParameter("0.5"),
     {"seed", "of the sample", "0", 0, 1e9, true},
 };
-
-// SplitMix64 (Steele et al. 2014).
-uint64_t Mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-  return x ^ x >> 31;
-}
 
 class Random final : public KeepMethod {
  public:
@@ -36,9 +30,9 @@ class Random final : public KeepMethod {
   uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
                 KeepRoom room) const override {
     const uint32_t* positions = layer.Positions(head);
-    const uint64_t key = Mix(Mix(seed_) + (uint64_t{layer.layer} << 32) + head);
+    const uint64_t key = Mix64(Mix64(seed_) + (uint64_t{layer.layer} << 32) + head);
     return DropLeast(layer, head, {sinks_, ShareOf(recent_, layer.stay)}, dropped, room,
-                     [&](uint32_t r) { return Mix(key ^ Mix(positions[r])); });
+                     [&](uint32_t r) { return Mix64(key ^ Mix64(positions[r])); });
   }
 
  private:

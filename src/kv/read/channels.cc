@@ -52,21 +52,15 @@ class Reader {
       return layer ? Layer(*layer) : json_.Skip();
     });
     if (!ok || !json_.AtEnd()) return json_.TakeError();
-    const auto bad = [&](const std::string& what) {
-      return MakeError(Code::kBadFile, fmt::format("{} {}", path, what),
-                       "measure this model: snug calibrate MODEL --text TEXT --channels -o FILE",
-                       {{"file", path}});
-    };
-    if (ours_ && weights_ != weights) {
-      return bad(fmt::format("was measured on the weights {}; these are {}", weights_, weights));
-    }
-    if (ours_ && rotary_ != RotarySettings(model_.rope)) {
-      return bad(fmt::format("was measured with rotary settings {}; the model's are {}", rotary_,
-                             RotarySettings(model_.rope)));
-    }
+    static constexpr const char* kAgain =
+        "measure this model: snug calibrate MODEL --text TEXT --channels -o FILE";
+    if (ours_) SNUG_TRY(CheckMeasuredOn(path, source_, weights, model_.rope, kAgain));
     for (uint32_t l = first_layer; l < model_.layers; ++l) {
       const bool reads = model_.window[l] == 0 && !model_.recurrent[l];
-      if (reads && ranking_.layers[l].empty()) return bad(fmt::format("lacks layer {}", l));
+      if (reads && ranking_.layers[l].empty()) {
+        return MakeError(Code::kBadFile, fmt::format("{} lacks layer {}", path, l), kAgain,
+                         {{"file", path}});
+      }
     }
     if (!ours_ && model_.rope.interleaved) Interleave();
     return std::move(ranking_);
@@ -77,7 +71,9 @@ class Reader {
     if (ours_) return json_.Fail("\"snug\" comes twice");
     ours_ = true;
     return json_.Object(kMaxKey, [&](std::string_view key) {
-      std::string* to = key == "weights" ? &weights_ : key == "rotary" ? &rotary_ : nullptr;
+      std::string* to = key == "weights"  ? &source_.weights
+                        : key == "rotary" ? &source_.rotary
+                                          : nullptr;
       if (to == nullptr) return json_.Skip();
       const auto text = json_.String(kMaxText);
       if (text) to->assign(*text);
@@ -153,16 +149,10 @@ class Reader {
   const ModelConfig& model_;
   ChannelRanking ranking_;
   bool ours_ = false;
-  std::string weights_, rotary_;
+  MeasuredOn source_;
 };
 
 }  // namespace
-
-std::string RotarySettings(const RopeConfig& r) {
-  return fmt::format("dim={} base={} scaling={} factor={} original={} {}", r.dim, r.base,
-                     static_cast<int>(r.scaling), r.factor, r.original_context,
-                     r.interleaved ? "interleaved" : "halves");
-}
 
 Result<ChannelRanking> ReadChannels(const std::string& path, const ModelConfig& model,
                                     const std::string& weights, uint32_t first_layer) {
@@ -177,7 +167,7 @@ Result<ChannelRanking> ReadChannels(const std::string& path, const ModelConfig& 
 }
 
 Status WriteChannels(const std::string& path, const ChannelRanking& ranking,
-                     const ChannelSource& source) {
+                     const MeasuredOn& source) {
   Json json = {{"snug",
                 {{"weights", source.weights},
                  {"rotary", source.rotary},

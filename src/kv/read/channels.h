@@ -13,19 +13,10 @@
 #include <vector>
 
 #include "base/status.h"
+#include "kv/measured_on.h"
 #include "model/config.h"
 
 namespace snug {
-
-// What a ranking was measured on.
-struct ChannelSource {
-  std::string weights;  // WeightsFingerprint
-  std::string rotary;   // RotarySettings
-  std::string text;     // a name, for people
-  uint64_t tokens = 0;
-};
-// The settings that change a key's channels, in words.
-std::string RotarySettings(const RopeConfig& rope);
 
 struct ChannelRanking {
   uint32_t kv_heads = 0, head_dim = 0;
@@ -41,6 +32,6 @@ struct ChannelRanking {
 Result<ChannelRanking> ReadChannels(const std::string& path, const ModelConfig& model,
                                     const std::string& weights, uint32_t first_layer);
 Status WriteChannels(const std::string& path, const ChannelRanking& ranking,
-                     const ChannelSource& source);
+                     const MeasuredOn& source);
 
 }  // namespace snug
