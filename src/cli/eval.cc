@@ -159,18 +159,6 @@ Status CheckContinuation(const EvalArgs& a) {
   return {};
 }
 
-// A file's size and its first and last MiB: references are large, and differ everywhere.
-Result<std::string> HashOfEnds(const std::string& path) {
-  SNUG_ASSIGN(const File file, File::Open(path));
-  std::vector<uint8_t> end(std::min<uint64_t>(file.size(), kMiB));
-  uint64_t hash = file.size();
-  for (const uint64_t at : {uint64_t{0}, file.size() - end.size()}) {
-    SNUG_TRY(file.ReadAt(at, end.data(), end.size()));
-    hash = XXH3_64bits_withSeed(end.data(), end.size(), hash);
-  }
-  return fmt::format("{:016x}", hash);
-}
-
 Result<EvaluationKey> KeyOf(const EvalArgs& a, const EngineOptions& options,
                             std::string_view text) {
   EvaluationKey key;
@@ -179,7 +167,7 @@ Result<EvaluationKey> KeyOf(const EvalArgs& a, const EngineOptions& options,
     SNUG_ASSIGN(key.weights, WeightsFingerprint(*file));
   }
   SNUG_ASSIGN(const MemoryPlan plan, PlanFile(options));
-  key.cache = plan.cache;
+  SNUG_ASSIGN(key.cache, CacheName(options, plan));
   if (!options.weights.empty()) key.cache += " --weights " + options.weights;
   key.text = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
   if (!a.reference.empty()) {

@@ -74,7 +74,8 @@ Result<std::vector<KnownCost>> Known(const PlanArgs& a, const EngineOptions& opt
   SNUG_ASSIGN(const auto file, ModelFile::Open(options.model_path));
   SNUG_ASSIGN(const std::string weights, WeightsFingerprint(*file));
   SNUG_ASSIGN(const Results results, Results::Open(a.results));
-  return results.OfCache(weights, plan.cache);
+  SNUG_ASSIGN(const std::string cache, CacheName(options, plan));
+  return results.OfCache(weights, cache);
 }
 
 void PrintKnown(const std::vector<KnownCost>& known) {

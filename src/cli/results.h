@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "engine/planner.h"
 
 struct sqlite3;
 
@@ -16,7 +17,7 @@ namespace snug::cli {
 // What an evaluation's figures depend on.
 struct EvaluationKey {
   std::string weights;    // WeightsFingerprint
-  std::string cache;      // MemoryPlan::cache, --exact included
+  std::string cache;      // CacheName
   std::string text;       // a hash of the text or tokens
   std::string reference;  // a hash of the reference's logits, empty without one
   std::string target;     // the processor target whose kernels run
@@ -39,6 +40,12 @@ struct KnownCost {
   double kl_mean = 0, top1 = 0;
   uint64_t kv_held = 0;
 };
+
+// A file's size and its first and last MiB, hashed: what is large here differs everywhere.
+Result<std::string> HashOfEnds(const std::string& path);
+// The cache of a plan by name: MemoryPlan::cache and, where it goes by a file that was measured on
+// the model, that file's hash.
+Result<std::string> CacheName(const EngineOptions& options, const MemoryPlan& plan);
 
 // Memory: SQLite's page cache, at most 512 KiB. Several processes may use one file.
 class Results {

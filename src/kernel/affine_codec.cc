@@ -18,7 +18,7 @@ size_t Code(const uint8_t* row, size_t i, size_t bits) {
 
 // Writes codes from number `first` of a row on.
 void PutCodes(const uint8_t* codes, size_t n, size_t bits, size_t first, uint8_t* row) {
-  const size_t per_byte = 8 / bits;
+  const size_t per_byte = bits == 2 ? 4 : 2;  // codes have 2 or 4 bits
   for (size_t i = 0; i < n; i += per_byte) {
     unsigned byte = 0;
     for (size_t j = 0; j < per_byte; ++j) byte |= unsigned{codes[i + j]} << (j * bits);

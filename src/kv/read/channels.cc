@@ -71,12 +71,9 @@ class Reader {
     if (ours_) return json_.Fail("\"snug\" comes twice");
     ours_ = true;
     return json_.Object(kMaxKey, [&](std::string_view key) {
-      std::string* to = key == "weights"  ? &source_.weights
-                        : key == "rotary" ? &source_.rotary
-                                          : nullptr;
-      if (to == nullptr) return json_.Skip();
+      if (key != "weights" && key != "rotary") return json_.Skip();
       const auto text = json_.String(kMaxText);
-      if (text) to->assign(*text);
+      if (text) (key == "weights" ? source_.weights : source_.rotary).assign(*text);
       return text.has_value();
     });
   }
