@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 
 #define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <sqlite3.h>
+#include <xxhash.h>
 
 #include <algorithm>
 
@@ -111,8 +110,8 @@ Result<std::string> CacheName(const EngineOptions& options, const MemoryPlan& pl
   std::string name = plan.cache;
   const bool channels = options.read != nullptr && options.read->needs_channels();
   const bool codebooks = options.codec != nullptr && options.codec->needs_codebooks();
-  for (const std::string& path :
-       {channels ? options.channels : std::string(), codebooks ? options.codebooks : std::string()}) {
+  for (const std::string& path : {channels ? options.channels : std::string(),
+                                  codebooks ? options.codebooks : std::string()}) {
     if (path.empty()) continue;
     SNUG_ASSIGN(const std::string hash, HashOfEnds(path));
     name += " by " + hash;
