@@ -380,7 +380,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   }
   kv.kv_heads = c.kv_heads;
   kv.head_dim = c.head_dim;
-  kv.query_heads = c.heads / c.kv_heads;
+  kv.query_heads = c.kv_heads == 0 ? 0 : c.heads / c.kv_heads;
   kv.window = c.window;
   for (uint32_t l = 0; l < c.layers; ++l) {
     kv.attends.push_back(!c.recurrent[l]);
