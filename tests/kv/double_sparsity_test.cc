@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <numeric>
 #include <random>
 
@@ -13,6 +12,7 @@
 #include "kernel/targets.h"
 #include "kv/read/channels.h"
 #include "kv/read/read.h"
+#include "testing.h"
 
 namespace snug {
 namespace {
@@ -173,13 +173,11 @@ TEST(DoubleSparsity, WrongSpecsAreRefused) {
 class Channels : public ::testing::Test {
  protected:
   std::string Write(const std::string& text) {
-    const auto path = (std::filesystem::temp_directory_path() / "snug_channels_test.json").string();
+    const std::string path = dir_ + "/channels.json";
     EXPECT_TRUE(WriteFileAtomically(path, text.data(), text.size()).ok());
     return path;
   }
-  void TearDown() override {
-    std::filesystem::remove(std::filesystem::temp_directory_path() / "snug_channels_test.json");
-  }
+  const std::string dir_ = testing::TempDir();
 };
 
 TEST_F(Channels, ThereAndBack) {
