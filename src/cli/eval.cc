@@ -1,22 +1,16 @@
 // snug eval: logits of given tokens, perplexity of a text, divergence from a reference.
 #include <fmt/format.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <optional>
 
-#include "base/file.h"
 #include "base/progress.h"
 #include "cli/args.h"
 #include "cli/interrupt.h"
 #include "cli/results.h"
-#include "format/fingerprint.h"
-#include "format/safetensors.h"
-#include "kernel/targets.h"
+#include "engine/evaluate.h"
 
 namespace snug::cli {
 namespace {
@@ -28,124 +22,6 @@ struct EvalArgs {
   std::optional<uint32_t> prefix;
   uint32_t follow = 512;
   bool json = false;
-};
-
-constexpr uint32_t kRows = 64;  // rows of logits computed at once
-
-// Log of the sum of exponentials, in double.
-double LogSum(std::span<const float> logits) {
-  const double max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float l : logits) sum += std::exp(l - max);
-  return max + std::log(sum);
-}
-
-// Sums over the scored positions.
-struct Score {
-  double nll = 0, kl = 0, kl_max = 0;
-  uint64_t tokens = 0, compared = 0, same_top = 0;
-
-  void Compare(std::span<const float> logits, std::span<const float> reference) {
-    const double a = LogSum(reference), b = LogSum(logits);
-    double sum = 0;
-    for (size_t i = 0; i < logits.size(); ++i) {
-      const double p = reference[i] - a;
-      sum += std::exp(p) * (p - (logits[i] - b));
-    }
-    kl += sum;
-    kl_max = std::max(kl_max, sum);
-    const auto top = [](std::span<const float> x) {
-      return std::max_element(x.begin(), x.end()) - x.begin();
-    };
-    same_top += top(logits) == top(reference) ? 1 : 0;
-    ++compared;
-  }
-};
-
-class Evaluation {
- public:
-  Evaluation(Engine& engine, const EvalArgs& args) : engine_(engine), args_(args) {}
-
-  Status Open(uint64_t rows) {
-    const uint64_t vocab = engine_.config().vocab;
-    const std::string& out = args_.logits.empty() ? args_.save_reference : args_.logits;
-    if (!out.empty()) {
-      SNUG_ASSIGN(SafetensorsWriter w, SafetensorsWriter::Create(out, {{"logits", {rows, vocab}}}));
-      writer_.emplace(std::move(w));
-    }
-    if (args_.reference.empty()) return {};
-    SNUG_ASSIGN(SafetensorsFile f, SafetensorsFile::Open(args_.reference));
-    const SafetensorInfo* t = f.Find("logits");
-    if (t == nullptr || t->dtype != "F32" || t->shape != std::vector<uint64_t>{rows, vocab}) {
-      return MakeError(
-          Code::kBadFile,
-          fmt::format("{} holds no reference of {} x {} logits", args_.reference, rows, vocab),
-          "make it with --save-reference and the same text, -c and --chunks");
-    }
-    reference_.emplace(std::move(f));
-    offset_ = reference_->Find("logits")->offset;
-    row_.resize(vocab);
-    return {};
-  }
-
-  // Runs a chunk and scores the predictions of tokens[first_scored ..].
-  Status Chunk(std::span<const Token> tokens, size_t first_scored) {
-    engine_.Clear(0);
-    for (size_t i = 0; i < tokens.size(); i += kRows) {
-      if (Interrupted()) return Cancelled();
-      const size_t n = std::min<size_t>(kRows, tokens.size() - i);
-      const StepItem item{0, tokens.subspan(i, n), StepItem::Logits::kAll};
-      SNUG_TRY(engine_.Step({&item, 1}));
-      for (size_t t = 0; t < n; ++t) SNUG_TRY(Row(tokens, i + t, first_scored, engine_.logits(t)));
-    }
-    return {};
-  }
-
-  // Reads a prefix as a prompt, then scores what follows it token by token: predictions that come
-  // from the cache as the prompt left it. The prompt's own last one is not scored, its attention
-  // having seen every row.
-  Status Continuation(std::span<const Token> tokens, uint32_t prefix) {
-    engine_.Clear(0);
-    const auto go_on = [](uint32_t, uint32_t) { return !Interrupted(); };
-    SNUG_TRY(engine_.Prefill(0, tokens.first(prefix), go_on));
-    for (size_t i = prefix; i + 1 < tokens.size(); ++i) {
-      if (Interrupted()) return Cancelled();
-      const StepItem item{0, tokens.subspan(i, 1), StepItem::Logits::kLast};
-      SNUG_TRY(engine_.Step({&item, 1}));
-      SNUG_TRY(Row(tokens, i, prefix + 1, engine_.logits(0)));
-    }
-    return {};
-  }
-
-  Result<Score> Finish() {
-    if (writer_) SNUG_TRY(writer_->Finish());
-    return score_;
-  }
-
- private:
-  Status Row(std::span<const Token> tokens, size_t i, size_t first_scored,
-             std::span<const float> logits) {
-    const bool all = !args_.tokens.empty();
-    if (!all && (i + 1 < first_scored || i + 1 >= tokens.size())) return {};
-    if (i + 1 < tokens.size()) {
-      score_.nll += LogSum(logits) - logits[static_cast<size_t>(tokens[i + 1])];
-      ++score_.tokens;
-    }
-    if (writer_) SNUG_TRY(writer_->Append(logits.data(), logits.size()));
-    if (!reference_) return {};
-    SNUG_TRY(reference_->file().ReadAt(offset_, row_.data(), row_.size() * sizeof(float)));
-    offset_ += row_.size() * sizeof(float);
-    score_.Compare(logits, row_);
-    return {};
-  }
-
-  Engine& engine_;
-  const EvalArgs& args_;
-  std::optional<SafetensorsWriter> writer_;
-  std::optional<SafetensorsFile> reference_;
-  std::vector<float> row_;
-  uint64_t offset_ = 0;
-  Score score_;
 };
 
 Status CheckContinuation(const EvalArgs& a) {
@@ -161,22 +37,11 @@ Status CheckContinuation(const EvalArgs& a) {
 
 Result<EvaluationKey> KeyOf(const EvalArgs& a, const EngineOptions& options,
                             std::string_view text) {
-  EvaluationKey key;
-  {
-    SNUG_ASSIGN(const auto file, ModelFile::Open(options.model_path));
-    SNUG_ASSIGN(key.weights, WeightsFingerprint(*file));
-  }
-  SNUG_ASSIGN(const MemoryPlan plan, PlanFile(options));
-  SNUG_ASSIGN(key.cache, CacheName(options, plan));
-  if (!options.weights.empty()) key.cache += " --weights " + options.weights;
-  key.text = fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+  SNUG_ASSIGN(EvaluationKey key, MakeEvaluationKey(options, text));
   if (!a.reference.empty()) {
     SNUG_ASSIGN(key.reference, HashOfEnds(a.reference));
   }
-  ChooseTarget();
-  key.target = KernelTarget();
   key.version = SNUG_VERSION;
-  key.context = options.context;
   key.prefix = a.prefix.value_or(0);
   key.chunks = a.chunks;
   return key;
@@ -205,47 +70,39 @@ Result<EvaluationRecord> Measure(const EvalArgs& a, EngineOptions options, std::
   };
   SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
   loading.Finish();
-  Evaluation evaluation(*engine, a);
+  const auto open = [&](uint64_t rows) {
+    return Evaluation::Open(*engine, {a.logits.empty() ? a.save_reference : a.logits, a.reference},
+                            rows, [] { return !Interrupted(); });
+  };
   if (!a.tokens.empty()) {
-    SNUG_TRY(evaluation.Open(tokens.size()));
-    SNUG_TRY(evaluation.Chunk(tokens, 1));
-  } else {
-    tokens.reserve(text.size() + 2);  // a token stands for a byte or more
-    engine->tokenizer().Encode(text, {true, false}, &tokens);
-    const uint32_t c = engine->options().context + (a.prefix ? 1 : 0);
-    const uint64_t fit = tokens.size() / c;
-    const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
-    if (chunks == 0) {
-      return MakeError(
-          Code::kBadInput,
-          fmt::format("{} has {} tokens, less than one chunk of {}", a.text, tokens.size(), c),
-          a.prefix ? "give a longer text, or less of --prefix and --continue"
-                   : fmt::format("give -c {} or less", tokens.size()));
-    }
-    // As llama-perplexity: the second half of each chunk is scored; a chunk starts with BOS where
-    // the model adds it.
-    const size_t first = a.prefix ? *a.prefix + 1 : c / 2 + 1;
-    SNUG_TRY(evaluation.Open(chunks * (c - first)));
-    Progress scoring("scoring", ProgressUnit::kTokens, false);
-    for (uint64_t i = 0; i < chunks; ++i) {
-      std::vector<Token> chunk(tokens.begin() + static_cast<std::ptrdiff_t>(i * c),
-                               tokens.begin() + static_cast<std::ptrdiff_t>((i + 1) * c));
-      if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
-      SNUG_TRY(a.prefix ? evaluation.Continuation(chunk, *a.prefix)
-                        : evaluation.Chunk(chunk, first));
-      scoring.Update((i + 1) * c, chunks * c);
-    }
+    SNUG_ASSIGN(Evaluation evaluation, open(tokens.size()));
+    SNUG_TRY(evaluation.Chunk(tokens, 1, true));
+    return evaluation.Finish();
   }
-  SNUG_ASSIGN(const Score score, evaluation.Finish());
-  EvaluationRecord record;
-  record.tokens = score.tokens;
-  record.nll = score.tokens > 0 ? score.nll / static_cast<double>(score.tokens) : 0;
-  if (score.compared > 0) {
-    const auto compared = static_cast<double>(score.compared);
-    record.kl_mean = score.kl / compared;
-    record.kl_max = score.kl_max;
-    record.top1 = static_cast<double>(score.same_top) / compared;
+  tokens.reserve(text.size() + 2);  // a token stands for a byte or more
+  engine->tokenizer().Encode(text, {true, false}, &tokens);
+  const uint32_t c = engine->options().context + (a.prefix ? 1 : 0);
+  const uint64_t fit = tokens.size() / c;
+  const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
+  if (chunks == 0) {
+    return MakeError(
+        Code::kBadInput,
+        fmt::format("{} has {} tokens, less than one chunk of {}", a.text, tokens.size(), c),
+        a.prefix ? "give a longer text, or less of --prefix and --continue"
+                 : fmt::format("give -c {} or less", tokens.size()));
   }
+  // As llama-perplexity: the second half of each chunk is scored; a chunk starts with BOS where
+  // the model adds it.
+  const size_t first = a.prefix ? *a.prefix + 1 : c / 2 + 1;
+  SNUG_ASSIGN(Evaluation evaluation, open(chunks * (c - first)));
+  Progress scoring("scoring", ProgressUnit::kTokens, false);
+  for (uint64_t i = 0; i < chunks; ++i) {
+    const auto chunk = std::span(tokens).subspan(i * c, c);
+    if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
+    SNUG_TRY(a.prefix ? evaluation.Continuation(chunk, *a.prefix) : evaluation.Chunk(chunk, first));
+    scoring.Update((i + 1) * c, chunks * c);
+  }
+  SNUG_ASSIGN(EvaluationRecord record, evaluation.Finish());
   if (a.prefix) record.kv_held = engine->kv_bytes_held();
   return record;
 }
@@ -269,7 +126,7 @@ Status Eval(EvalArgs& a) {
                      {{"option", keeps ? "--kv-keep" : "--kv"},
                       {"value", keeps ? options.keep->spec() : options.codec->spec()}});
   } else {
-    options.logit_rows = std::min(kRows, options.context);
+    options.logit_rows = std::min(Evaluation::kRows, options.context);
     if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;
   }
   // Texts are read before the plan is made, which counts them as memory in use.

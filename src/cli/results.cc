@@ -1,16 +1,7 @@
 #include "cli/results.h"
 
 #include <fmt/format.h>
-
-#define XXH_INLINE_ALL
 #include <sqlite3.h>
-#include <xxhash.h>
-
-#include <algorithm>
-
-#include "base/file.h"
-#include "kv/codec/codec.h"
-#include "kv/read/read.h"
 
 namespace snug::cli {
 namespace {
@@ -94,30 +85,6 @@ void BindKey(const EvaluationKey& key, Statement* s) {
 }
 
 }  // namespace
-
-Result<std::string> HashOfEnds(const std::string& path) {
-  SNUG_ASSIGN(const File file, File::Open(path));
-  std::vector<uint8_t> end(std::min<uint64_t>(file.size(), kMiB));
-  uint64_t hash = file.size();
-  for (const uint64_t at : {uint64_t{0}, file.size() - end.size()}) {
-    SNUG_TRY(file.ReadAt(at, end.data(), end.size()));
-    hash = XXH3_64bits_withSeed(end.data(), end.size(), hash);
-  }
-  return fmt::format("{:016x}", hash);
-}
-
-Result<std::string> CacheName(const EngineOptions& options, const MemoryPlan& plan) {
-  std::string name = plan.cache;
-  const bool channels = options.read != nullptr && options.read->needs_channels();
-  const bool codebooks = options.codec != nullptr && options.codec->needs_codebooks();
-  for (const std::string& path : {channels ? options.channels : std::string(),
-                                  codebooks ? options.codebooks : std::string()}) {
-    if (path.empty()) continue;
-    SNUG_ASSIGN(const std::string hash, HashOfEnds(path));
-    name += " by " + hash;
-  }
-  return name;
-}
 
 void Results::Close::operator()(sqlite3* db) const { sqlite3_close(db); }
 

@@ -8,30 +8,11 @@
 #include <vector>
 
 #include "base/status.h"
-#include "engine/planner.h"
+#include "engine/evaluate.h"
 
 struct sqlite3;
 
 namespace snug::cli {
-
-// What an evaluation's figures depend on.
-struct EvaluationKey {
-  std::string weights;    // WeightsFingerprint
-  std::string cache;      // CacheName
-  std::string text;       // a hash of the text or tokens
-  std::string reference;  // a hash of the reference's logits, empty without one
-  std::string target;     // the processor target whose kernels run
-  std::string version;    // the program's
-  uint64_t context = 0, prefix = 0, chunks = 0;
-};
-
-struct EvaluationRecord {
-  std::string text_name;
-  uint64_t tokens = 0;
-  double nll = 0;
-  std::optional<double> kl_mean, kl_max, top1;  // with a reference
-  std::optional<uint64_t> kv_held;              // with a prefix
-};
 
 // What is known of a cache: a line of a text with a prefix and a reference.
 struct KnownCost {
@@ -41,21 +22,15 @@ struct KnownCost {
   uint64_t kv_held = 0;
 };
 
-// A file's size and its first and last MiB, hashed: what is large here differs everywhere.
-Result<std::string> HashOfEnds(const std::string& path);
-// The cache of a plan by name: MemoryPlan::cache and, where it goes by a file that was measured on
-// the model, that file's hash.
-Result<std::string> CacheName(const EngineOptions& options, const MemoryPlan& plan);
-
 // Memory: SQLite's page cache, at most 512 KiB. Several processes may use one file.
-class Results {
+class Results : public EvaluationStore {
  public:
   // Opens the file, or makes it. Errors: kBadFile for what is no such database or was made by a
   // later version, kIo for what cannot be opened or stays locked for 10 s.
   static Result<Results> Open(const std::string& path);
 
-  Result<std::optional<EvaluationRecord>> Find(const EvaluationKey& key) const;
-  Status Put(const EvaluationKey& key, const EvaluationRecord& record);
+  Result<std::optional<EvaluationRecord>> Find(const EvaluationKey& key) const override;
+  Status Put(const EvaluationKey& key, const EvaluationRecord& record) override;
   // The newest first, at most 20.
   Result<std::vector<KnownCost>> OfCache(const std::string& weights,
                                          const std::string& cache) const;

@@ -94,8 +94,10 @@ Result<ReproReport> ReproSuperpipeline(const ReproOptions& options) {
 
   // The least budget that streams, and steps from it towards all of the weights.
   o.place = PlaceChoice::kStream;
-  ReproReport report{
-      "superpipeline", "Abbasi and Lim, arXiv 2410.08791", options.model_path, {}, {}};
+  ReproReport report;
+  report.slug = "superpipeline";
+  report.source = "Abbasi and Lim, arXiv 2410.08791";
+  report.model = options.model_path;
   struct Setting {
     uint32_t slots, batch;
     double share;  // of the resident weights that may be pinned beside the slots

@@ -1,0 +1,173 @@
+#include "engine/evaluate.h"
+
+#include <fmt/format.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/file.h"
+#include "format/fingerprint.h"
+#include "kernel/targets.h"
+
+namespace snug {
+namespace {
+
+// Log of the sum of exponentials, in double.
+double LogSum(std::span<const float> logits) {
+  const double max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float l : logits) sum += std::exp(l - max);
+  return max + std::log(sum);
+}
+
+std::ptrdiff_t Top(std::span<const float> x) {
+  return std::max_element(x.begin(), x.end()) - x.begin();
+}
+
+Error Interrupted() { return MakeError(Code::kCancelled, "interrupted"); }
+
+}  // namespace
+
+std::string HashOfText(std::string_view text) {
+  return fmt::format("{:016x}", XXH3_64bits(text.data(), text.size()));
+}
+
+Result<std::string> HashOfEnds(const std::string& path) {
+  SNUG_ASSIGN(const File file, File::Open(path));
+  std::vector<uint8_t> end(std::min<uint64_t>(file.size(), kMiB));
+  uint64_t hash = file.size();
+  for (const uint64_t at : {uint64_t{0}, file.size() - end.size()}) {
+    SNUG_TRY(file.ReadAt(at, end.data(), end.size()));
+    hash = XXH3_64bits_withSeed(end.data(), end.size(), hash);
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+Result<std::string> CacheName(const EngineOptions& options, const MemoryPlan& plan) {
+  std::string name = plan.cache;
+  const bool channels = options.read != nullptr && options.read->needs_channels();
+  const bool codebooks = options.codec != nullptr && options.codec->needs_codebooks();
+  for (const std::string& path : {channels ? options.channels : std::string(),
+                                  codebooks ? options.codebooks : std::string()}) {
+    if (path.empty()) continue;
+    SNUG_ASSIGN(const std::string hash, HashOfEnds(path));
+    name += " by " + hash;
+  }
+  return name;
+}
+
+Result<EvaluationKey> MakeEvaluationKey(const EngineOptions& options, std::string_view text) {
+  EvaluationKey key;
+  {
+    SNUG_ASSIGN(const auto file, ModelFile::Open(options.model_path));
+    SNUG_ASSIGN(key.weights, WeightsFingerprint(*file));
+  }
+  SNUG_ASSIGN(const MemoryPlan plan, PlanFile(options));
+  SNUG_ASSIGN(key.cache, CacheName(options, plan));
+  if (!options.weights.empty()) key.cache += " --weights " + options.weights;
+  key.text = HashOfText(text);
+  ChooseTarget();
+  key.target = KernelTarget();
+  key.context = options.context;
+  return key;
+}
+
+Result<Evaluation> Evaluation::Open(Engine& engine, const Files& files, uint64_t rows,
+                                    std::function<bool()> go_on) {
+  Evaluation e(engine);
+  e.go_on_ = std::move(go_on);
+  const uint64_t vocab = engine.config().vocab;
+  if (!files.write.empty()) {
+    SNUG_ASSIGN(SafetensorsWriter w,
+                SafetensorsWriter::Create(files.write, {{"logits", {rows, vocab}}}));
+    e.writer_.emplace(std::move(w));
+  }
+  if (files.reference.empty()) return e;
+  SNUG_ASSIGN(SafetensorsFile f, SafetensorsFile::Open(files.reference));
+  const SafetensorInfo* t = f.Find("logits");
+  if (t == nullptr || t->dtype != "F32" || t->shape != std::vector<uint64_t>{rows, vocab}) {
+    return MakeError(
+        Code::kBadFile,
+        fmt::format("{} holds no reference of {} x {} logits", files.reference, rows, vocab),
+        "make it with --save-reference and the same text, -c and --chunks");
+  }
+  e.offset_ = t->offset;
+  e.reference_.emplace(std::move(f));
+  e.row_.resize(vocab);
+  return e;
+}
+
+Status Evaluation::Chunk(std::span<const Token> tokens, size_t first_scored, bool all) {
+  engine_->Clear(0);
+  for (size_t i = 0; i < tokens.size(); i += kRows) {
+    if (go_on_ && !go_on_()) return Interrupted();
+    const size_t n = std::min<size_t>(kRows, tokens.size() - i);
+    const StepItem item{0, tokens.subspan(i, n), StepItem::Logits::kAll};
+    SNUG_TRY(engine_->Step({&item, 1}));
+    for (size_t t = i; t < i + n; ++t) {
+      const bool last = t + 1 >= tokens.size();
+      if (!all && (last || t + 1 < first_scored)) continue;
+      SNUG_TRY(Row(engine_->logits(t - i), last ? std::nullopt : std::optional(tokens[t + 1])));
+    }
+  }
+  return {};
+}
+
+Status Evaluation::Continuation(std::span<const Token> tokens, uint32_t prefix) {
+  engine_->Clear(0);
+  SNUG_TRY(engine_->Prefill(0, tokens.first(prefix),
+                            [&](uint32_t, uint32_t) { return !go_on_ || go_on_(); }));
+  for (size_t i = prefix; i + 1 < tokens.size(); ++i) {
+    if (go_on_ && !go_on_()) return Interrupted();
+    const StepItem item{0, tokens.subspan(i, 1), StepItem::Logits::kLast};
+    SNUG_TRY(engine_->Step({&item, 1}));
+    SNUG_TRY(Row(engine_->logits(0), tokens[i + 1]));
+  }
+  return {};
+}
+
+Result<EvaluationRecord> Evaluation::Finish() {
+  if (writer_) SNUG_TRY(writer_->Finish());
+  EvaluationRecord record;
+  record.tokens = tokens_;
+  record.nll = tokens_ > 0 ? nll_ / static_cast<double>(tokens_) : 0;
+  if (compared_ > 0) {
+    const auto compared = static_cast<double>(compared_);
+    record.kl_mean = kl_ / compared;
+    record.kl_max = kl_max_;
+    record.top1 = static_cast<double>(same_top_) / compared;
+  }
+  return record;
+}
+
+Status Evaluation::Row(std::span<const float> logits, std::optional<Token> next) {
+  if (next) {
+    nll_ += LogSum(logits) - logits[static_cast<size_t>(*next)];
+    ++tokens_;
+  }
+  if (writer_) SNUG_TRY(writer_->Append(logits.data(), logits.size()));
+  if (!reference_) return {};
+  SNUG_TRY(reference_->file().ReadAt(offset_, row_.data(), row_.size() * sizeof(float)));
+  offset_ += row_.size() * sizeof(float);
+  Compare(logits);
+  return {};
+}
+
+void Evaluation::Compare(std::span<const float> logits) {
+  const std::span<const float> reference(row_);
+  const double a = LogSum(reference), b = LogSum(logits);
+  double sum = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const double p = reference[i] - a;
+    sum += std::exp(p) * (p - (logits[i] - b));
+  }
+  kl_ += sum;
+  kl_max_ = std::max(kl_max_, sum);
+  same_top_ += Top(logits) == Top(reference) ? 1 : 0;
+  ++compared_;
+}
+
+}  // namespace snug
