@@ -234,13 +234,16 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   return best;
 }
 
+Status Engine::CheckRoom(uint32_t sequence, size_t tokens) const {
+  if (cache_->length(sequence) + tokens <= options_.context) return {};
+  return MakeError(Code::kDoesNotFit,
+                   fmt::format("{} tokens held and {} new ones exceed the context of {}",
+                               cache_->length(sequence), tokens, options_.context),
+                   "give a larger --ctx-size");
+}
+
 Status Engine::CheckTokens(uint32_t sequence, std::span<const Token> tokens) const {
-  if (cache_->length(sequence) + tokens.size() > options_.context) {
-    return MakeError(Code::kDoesNotFit,
-                     fmt::format("{} tokens held and {} new ones exceed the context of {}",
-                                 cache_->length(sequence), tokens.size(), options_.context),
-                     "give a larger --ctx-size");
-  }
+  SNUG_TRY(CheckRoom(sequence, tokens.size()));
   for (Token t : tokens) {
     if (t < 0 || static_cast<uint32_t>(t) >= config().vocab) {
       return MakeError(Code::kBadInput,

@@ -101,6 +101,11 @@ class Engine {
   Status Prefill(uint32_t sequence, std::span<const Token> tokens,
                  const std::function<bool(uint32_t done, uint32_t total)>& progress);
 
+  // Has an empty sequence hold made-up rows of so many tokens, to measure what steps after them
+  // cost; methods that observe prompts see nothing. Such a sequence answers nothing: clear it.
+  // Errors: those of Prefill, kUsage for encoders and models with recurrent layers.
+  Status FillCache(uint32_t sequence, uint32_t tokens);
+
   // What the next steps of one kLast row need: exact logits of at least the `top` best rows, the
   // others may be -infinity (0: all logits). Only a head in bit planes makes use of it.
   void SetTop(size_t top) { top_ = top <= kMaxPlaneK ? top : 0; }
@@ -119,6 +124,7 @@ class Engine {
   // Of the weights as the file has them, whatever they are quantized to as they are loaded.
   Result<std::string> Fingerprint() const;
   Status Check(std::span<const StepItem> items) const;
+  Status CheckRoom(uint32_t sequence, size_t tokens) const;
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
   using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
   // Prefill by layer (prompt.cc).
