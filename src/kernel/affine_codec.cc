@@ -12,19 +12,25 @@
 namespace snug {
 namespace {
 
-size_t Code(const uint8_t* row, size_t i, size_t bits) {
-  return row[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
-}
-
-// Writes codes from number `first` of a row on.
-void PutCodes(const uint8_t* codes, size_t n, size_t bits, size_t first, uint8_t* row) {
-  const size_t per_byte = bits == 2 ? 4 : 2;  // codes have 2 or 4 bits
-  for (size_t i = 0; i < n; i += per_byte) {
-    unsigned byte = 0;
-    for (size_t j = 0; j < per_byte; ++j) byte |= unsigned{codes[i + j]} << (j * bits);
-    row[(first + i) / per_byte] = static_cast<uint8_t>(byte);
+// The codes of a tile of `rows` rows (affine_codec.h).
+struct Codes {
+  Codes(const uint8_t* tile, size_t code_bits, size_t tile_rows)
+      : data(const_cast<uint8_t*>(tile)), bits(code_bits), rows(tile_rows) {}
+  // Where the codes of row r, value i lie in their byte.
+  size_t Shift(size_t r) const { return r % AffineBlockRows(bits) / 4 * bits; }
+  uint8_t& Byte(size_t r, size_t i) const {
+    const size_t in_block = AffineBlockRows(bits);
+    const size_t block = i / 16 * (rows / in_block) + r / in_block;
+    return data[block * kAffineBlockBytes + i % 16 * 4 + r % 4];
   }
-}
+  size_t Get(size_t r, size_t i) const { return Byte(r, i) >> Shift(r) & ((1u << bits) - 1); }
+  void Put(size_t r, size_t i, uint8_t code) const {
+    const unsigned others = Byte(r, i) & ~(((1u << bits) - 1) << Shift(r));
+    Byte(r, i) = static_cast<uint8_t>(others | unsigned{code} << Shift(r));
+  }
+  uint8_t* data;
+  size_t bits, rows;
+};
 
 // The scales of a tile, then its zeros, `count` each.
 struct Groups {
@@ -56,7 +62,8 @@ void QuantizeAffine(const float* x, size_t n, size_t bits, uint8_t* codes, uint1
 void AffineCodec::EncodeKeys(KvType type, const uint8_t* from, size_t slot, size_t n,
                              uint8_t* to) const {
   assert(slot % f_.group == 0 && n % f_.group == 0);
-  const size_t d = f_.head_dim, row_bytes = kTileTokens * f_.key_bits / 8;
+  const size_t d = f_.head_dim;
+  const Codes put(to, f_.key_bits, d);
   const Groups groups(to, f_, f_.key_bits);
   std::array<float, kTileTokens> x;
   std::array<uint8_t, kTileTokens> codes;
@@ -66,14 +73,15 @@ void AffineCodec::EncodeKeys(KvType type, const uint8_t* from, size_t slot, size
       const size_t g = at / f_.group * d + c;
       QuantizeAffine(x.data(), f_.group, f_.key_bits, codes.data(), groups.scales + g,
                      groups.zeros + g);
-      PutCodes(codes.data(), f_.group, f_.key_bits, at, to + c * row_bytes);
+      for (size_t t = 0; t < f_.group; ++t) put.Put(c, at + t, codes[t]);
     }
   }
 }
 
 void AffineCodec::EncodeValues(KvType type, const uint8_t* from, size_t slot, size_t n,
                                uint8_t* to) const {
-  const size_t d = f_.head_dim, row_bytes = d * f_.value_bits / 8;
+  const size_t d = f_.head_dim;
+  const Codes put(to, f_.value_bits, kTileTokens);
   const Groups groups(to, f_, f_.value_bits);
   std::array<float, kTileTokens> x;
   std::array<uint8_t, kTileTokens> codes;
@@ -83,27 +91,27 @@ void AffineCodec::EncodeValues(KvType type, const uint8_t* from, size_t slot, si
       const size_t g = c / f_.group * kTileTokens + t;
       QuantizeAffine(x.data(), f_.group, f_.value_bits, codes.data(), groups.scales + g,
                      groups.zeros + g);
-      PutCodes(codes.data(), f_.group, f_.value_bits, c, to + t * row_bytes);
+      for (size_t i = 0; i < f_.group; ++i) put.Put(t, c + i, codes[i]);
     }
   }
 }
 
 void AffineCodec::LoadKey(const uint8_t* tile, size_t slot, float* k) const {
-  const size_t row_bytes = kTileTokens * f_.key_bits / 8;
+  const Codes codes(tile, f_.key_bits, f_.head_dim);
   const Groups groups(const_cast<uint8_t*>(tile), f_, f_.key_bits);
   for (size_t c = 0; c < f_.head_dim; ++c) {
     const size_t g = slot / f_.group * f_.head_dim + c;
-    const auto code = static_cast<float>(Code(tile + c * row_bytes, slot, f_.key_bits));
+    const auto code = static_cast<float>(codes.Get(c, slot));
     k[c] = HalfToFloat(groups.scales[g]) * code + HalfToFloat(groups.zeros[g]);
   }
 }
 
 void AffineCodec::LoadValue(const uint8_t* tile, size_t slot, float* v) const {
-  const uint8_t* row = tile + slot * (f_.head_dim * f_.value_bits / 8);
+  const Codes codes(tile, f_.value_bits, kTileTokens);
   const Groups groups(const_cast<uint8_t*>(tile), f_, f_.value_bits);
   for (size_t c = 0; c < f_.head_dim; ++c) {
     const size_t g = c / f_.group * kTileTokens + slot;
-    const auto code = static_cast<float>(Code(row, c, f_.value_bits));
+    const auto code = static_cast<float>(codes.Get(slot, c));
     v[c] = HalfToFloat(groups.scales[g]) * code + HalfToFloat(groups.zeros[g]);
   }
 }

@@ -2,10 +2,12 @@
 // a channel, values in groups of channels within a token (KIVI, Liu et al. 2024, arXiv 2402.02750).
 // Scales and zeros are f16.
 //
-// A tile holds rows of codes, each row's in order with the first in the lowest bits of its bytes:
-// keys have a row for each channel, of 64 tokens; values one for each token, of head_dim channels.
-// Then come the scales and then the zeros, of keys [64 / group][head_dim], of values [head_dim /
-// group][64].
+// A tile holds rows of codes: keys have a row for each channel, of 64 tokens; values one for each
+// token, of head_dim channels. Rows lie in columns of 16 values, column by column, and a column in
+// blocks of 16 rows of 2-bit codes, or 8 of 4-bit codes, [rows / 16][16 values][4 bytes]: byte j of
+// a value has its codes of rows j, 4 + j, .. of the block, the first in the lowest bits, so that a
+// mask leaves four rows of each value beside one another. Then come the scales and then the zeros,
+// of keys [64 / group][head_dim], of values [head_dim / group][64].
 #pragma once
 
 #include <cstddef>
@@ -17,9 +19,12 @@ namespace snug {
 
 struct AffineFormat {
   size_t head_dim = 0;
-  size_t group = 32;                    // divides 64 and head_dim
+  size_t group = 32;                    // 16, 32 or 64; divides head_dim
   size_t key_bits = 2, value_bits = 2;  // 2 or 4
 };
+
+inline constexpr size_t kAffineBlockBytes = 64;
+constexpr size_t AffineBlockRows(size_t bits) { return 32 / bits; }
 
 // One group as codes: z = min, s = (max - min) / (2^bits - 1), both rounded to f16 (as bits) before
 // codes are chosen; ties go to the even code. A constant group has s = 0 and codes 0. Values are
@@ -29,7 +34,7 @@ void QuantizeAffine(const float* x, size_t n, size_t bits, uint8_t* codes, uint1
 
 class AffineCodec final : public TileCodec {
  public:
-  // The format must hold what its comments say; Walk needs groups of 16 at least.
+  // The format must hold what its comments say.
   explicit AffineCodec(const AffineFormat& format) : f_(format) {}
   const AffineFormat& format() const { return f_; }
 

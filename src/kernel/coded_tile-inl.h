@@ -1,6 +1,6 @@
 // What walks over coded tiles (tile_codec.h) have in common: products of a few query rows with 16
 // values of each row of a tile, whatever these are decoded from, and one tile's share of the
-// softmax. Products are float32. Included once per target.
+// softmax. Included once per target.
 #if defined(SNUG_KERNEL_CODED_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SNUG_KERNEL_CODED_TILE_INL_H
 #undef SNUG_KERNEL_CODED_TILE_INL_H

@@ -32,7 +32,7 @@ class TileCodec {
   virtual void LoadKey(const uint8_t* tile, size_t slot, float* k) const = 0;
   virtual void LoadValue(const uint8_t* tile, size_t slot, float* v) const = 0;
   // As WalkTiles, over tiles that have a coded row at least; rows of theirs that are not coded lie
-  // in args.tiles. Products are float32.
+  // in args.tiles. Products are float32 with args.exact, else as near as the codec says.
   virtual void Walk(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
                     TileAt next, float* decoded) const = 0;
 };

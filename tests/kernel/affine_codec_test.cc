@@ -16,20 +16,29 @@ using testing::DenseTile;
 using Floats = std::vector<float>;
 
 TEST(AffineCodec, PacksAsByHand) {
-  // Channel 0 of tokens 0 .. 3 is -1, 2, 0.4, -1, channel 1 is 0, 3, 6, 9.
-  const Floats keys = {-1, 0, 2, 3, 0.4f, 6, -1, 9};
-  const AffineCodec codec({2, 4, 2, 2});
-  std::vector<uint8_t> tile(codec.key_tile_bytes());
-  codec.EncodeKeys(KvType::kF16, DenseTile(keys, 2, false).data(), 0, 4, tile.data());
-  EXPECT_EQ(tile[0], 0x1C);
-  EXPECT_EQ(tile[16], 0xE4);
+  // Channel 0 of tokens 0 .. 3 is -1, 2, 0.4, -1, channels 1 and 4 are 0, 3, 6, 9.
+  const size_t dim = 16;
+  Floats keys(16 * dim);
+  const float first[] = {-1, 2, 0.4f, -1}, second[] = {0, 3, 6, 9};
+  for (size_t t = 0; t < 16; ++t) {
+    keys[t * dim] = t < 4 ? first[t] : -1;
+    keys[t * dim + 1] = keys[t * dim + 4] = t < 4 ? second[t] : 0;
+  }
+  const AffineCodec codec({dim, 16, 2, 2});
+  std::vector<uint8_t> tile(codec.key_tile_bytes(), 0xff);
+  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), 0, 16, tile.data());
+  // A token's four bytes have channels 0, 4, 8, 12; 1, 5, 9, 13; and so on.
+  const uint8_t packed[4][2] = {{0, 0}, {3 | 1 << 2, 1}, {1 | 2 << 2, 2}, {0 | 3 << 2, 3}};
   const float expected[4][2] = {{-1, 0}, {2, 3}, {0, 6}, {-1, 9}};
   const float scores[] = {-2, 1, -6, -11};
   for (size_t t = 0; t < 4; ++t) {
-    float k[2];
+    EXPECT_EQ(tile[4 * t], packed[t][0]);
+    EXPECT_EQ(tile[4 * t + 1], packed[t][1]);
+    float k[dim];
     codec.LoadKey(tile.data(), t, k);
     EXPECT_EQ(k[0], expected[t][0]);
     EXPECT_EQ(k[1], expected[t][1]);
+    EXPECT_EQ(k[4], expected[t][1]);
     EXPECT_EQ(2 * k[0] - k[1], scores[t]);
   }
 }
@@ -118,7 +127,16 @@ constexpr testing::Counts kCounts[] = {
 
 TEST(AffineCodec, AttentionEqualsTheReferenceOverDecodedRows) {
   for (const Shape& s : kShapes) {
-    testing::ExpectAttentionEqualsReference(s.heads, AffineCodec(s.format), kCounts);
+    testing::ExpectAttentionEqualsReference(s.heads, AffineCodec(s.format), kCounts,
+                                            {.exact = true});
+  }
+}
+
+// Integer products round queries and weights to 15 bits.
+TEST(AffineCodec, IntegerProductsAreNearTheReference) {
+  for (const Shape& s : kShapes) {
+    testing::ExpectAttentionEqualsReference(s.heads, AffineCodec(s.format), kCounts,
+                                            {.tolerance = 3e-4});
   }
 }
 

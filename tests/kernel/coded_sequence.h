@@ -109,10 +109,17 @@ class CodedSequence {
   std::vector<float> queries_;
 };
 
+// How near, and whether with float32 products.
+struct Nearness {
+  double tolerance = 1e-5;
+  bool exact = false;
+};
+
 // On every target, in steps of one token and of many, as a prompt after a prompt has: the output is
 // that of double precision over decoded rows.
 inline void ExpectAttentionEqualsReference(const HeadShape& s, const TileCodec& codec,
-                                           std::span<const Counts> counts) {
+                                           std::span<const Counts> counts,
+                                           const Nearness& near = {}) {
   for (const int64_t target : RunnableTargets()) {
     UseTarget(target);
     for (const Counts& c : counts) {
@@ -121,10 +128,12 @@ inline void ExpectAttentionEqualsReference(const HeadShape& s, const TileCodec& 
       for (const uint32_t tokens : {1u, 40u}) {
         if (tokens > c.n - c.keys) continue;
         std::vector<float> out(tokens * width), expected(tokens * width);
-        CodedSequence::Run(rows.Args(tokens, out.data()));
+        AttentionArgs args = rows.Args(tokens, out.data());
+        args.exact = near.exact;
+        CodedSequence::Run(args);
         AttentionReference(rows.Args(tokens, expected.data()));
         for (size_t i = 0; i < out.size(); ++i) {
-          ASSERT_NEAR(out[i], expected[i], 1e-5)
+          ASSERT_NEAR(out[i], expected[i], near.tolerance)
               << s.heads << " " << s.dim << " " << c.n << " " << tokens << " " << i;
         }
       }
