@@ -29,14 +29,15 @@ Status Engine::FillCache(uint32_t sequence, uint32_t total) {
   const uint32_t heads = kv.kv_heads / kv.groups();
   // Rows of tokens [first, first + n), which begin at the layer's row `at`.
   const auto store = [&](uint32_t layer, uint32_t at, uint32_t n) {
+    const auto store_key = kv.KeyRows(layer) ? StoreValue : StoreKey;
     for (uint32_t i = at; i < at + n; ++i) {
       for (uint32_t g = 0; g < kv.groups(); ++g) {
         uint8_t* page = cache_->page(sequence, layer, i / kTileTokens, g);
         uint8_t* values = page + heads * cache_->key_tile_bytes();
         for (uint32_t h = 0; h < heads; ++h) {
           const uint64_t row = (uint64_t{i} * kv.kv_heads + g * heads + h) * 2 + layer * 31;
-          StoreKey(kv.key_type, &made_up[row % kMadeUpRows * dim], dim, i % kTileTokens,
-                   page + h * cache_->key_tile_bytes());
+          store_key(kv.key_type, &made_up[row % kMadeUpRows * dim], dim, i % kTileTokens,
+                    page + h * cache_->key_tile_bytes());
           StoreValue(kv.value_type, &made_up[(row + 1) % kMadeUpRows * dim], dim, i % kTileTokens,
                      values + h * cache_->value_tile_bytes());
         }

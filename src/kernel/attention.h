@@ -46,6 +46,12 @@ void CopyKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim
 void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
                size_t to_slot);
 
+// Keys of 16 tokens lie together, so that reading one touches the lines of all. Where single ones
+// are read they may lie as values do: StoreValue, LoadValue and CopyValue are then what stores,
+// loads and copies them. Copies a token of such a tile to a tile of keys.
+void CopyRowAsKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+                  size_t to_slot);
+
 class TileCodec;  // tile_codec.h
 
 // Rows of one sequence in one layer that a codec holds: those of tokens [0, keys) have coded keys,
@@ -90,6 +96,9 @@ struct AttentionArgs {
   const uint8_t* const* tiles = nullptr;
   uint32_t page_heads = 0;
   size_t table_stride = 0;
+  // Keys lie as values do (CopyRowAsKey). With a codec they do not.
+  bool key_rows = false;
+  const uint8_t* ordered_keys = nullptr;  // of the kernel: the keys of the tile that it walks
   // What a codec has in the place of pages: of tokens that all queries see. Pages all of whose rows
   // are coded are not read.
   CodedRows coded;

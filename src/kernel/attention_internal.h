@@ -48,13 +48,18 @@ struct HeadTiles {
     const uint8_t* page = args.tiles[group * args.table_stride + at.tile];
     keys = page + head * key_bytes;
     values = page + heads * key_bytes + head * value_bytes;
+    if (args.ordered_keys != nullptr) keys = args.ordered_keys;
   }
   const uint8_t *keys = nullptr, *values = nullptr;
 };
-// Floats that WalkTiles decodes into: a tile of keys, one of values, and the scales of both.
+// Floats that WalkTiles decodes into: a tile of keys, one of values, and the scales of both; and
+// after them a tile of keys for InOrder.
 inline size_t DecodedFloats(size_t head_dim) {
-  return kTileTokens * (2 * PaddedDim(head_dim) + 3 * (head_dim / kKvBlock));
+  return kTileTokens * (3 * PaddedDim(head_dim) + 3 * (head_dim / kKvBlock));
 }
+// Arguments for a tile alone whose keys lie as values do: its keys are put in order behind what the
+// kernel decodes.
+AttentionArgs InOrder(const AttentionArgs& args, TileAt at, float* decoded);
 // Runs the rows of `block` over tiles [first.tile, last) of a KV head. `next` is what will be
 // walked afterwards, fetched meanwhile. `decoded`: see DecodedFloats.
 void WalkTiles(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,

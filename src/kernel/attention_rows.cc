@@ -10,6 +10,7 @@ namespace {
 
 // Tokens whose keys lie together: a column of the keys' tile.
 constexpr size_t kRun = kColumn / 2;
+constexpr uint32_t kAhead = 16;  // rows ahead that are fetched
 
 size_t ElementBits(KvType type) {
   switch (type) {
@@ -53,6 +54,39 @@ void CopyRun(const AttentionArgs& a, const HeadTiles& from, size_t from_slot, ui
   CopyScales(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
 }
 
+bool TwoBytes(KvType type) { return type == KvType::kF16 || type == KvType::kBF16; }
+
+// The lines of a token that lies as values do, of two-byte values.
+constexpr size_t kLine = kColumn / 2;  // words
+size_t Lines(size_t head_dim) { return PaddedDim(head_dim) / kLine; }
+template <class Word>
+Word* FirstLine(Word* tile, size_t slot) {
+  return tile + slot / 2 * kLine;
+}
+constexpr size_t kLineStride = kTileTokens / 2 * kLine;
+
+void FetchRow(const uint8_t* tile, size_t slot, size_t head_dim) {
+  const uint32_t* line = FirstLine(reinterpret_cast<const uint32_t*>(tile), slot);
+  for (size_t c = 0; c < Lines(head_dim); ++c) __builtin_prefetch(line + c * kLineStride);
+}
+
+// Two tokens' values to slots to_slot, an even one, and to_slot + 1.
+void CopyValues(const uint8_t* a, size_t a_slot, const uint8_t* b, size_t b_slot, size_t head_dim,
+                uint8_t* to, size_t to_slot) {
+  const uint32_t* from_a = FirstLine(reinterpret_cast<const uint32_t*>(a), a_slot);
+  const uint32_t* from_b = FirstLine(reinterpret_cast<const uint32_t*>(b), b_slot);
+  uint32_t* out = FirstLine(reinterpret_cast<uint32_t*>(to), to_slot);
+  const size_t a_shift = a_slot % 2 * 16, b_shift = b_slot % 2 * 16;
+  for (size_t c = 0; c < Lines(head_dim); ++c) {
+    for (size_t i = 0; i < kLine; ++i) {
+      out[i] = (from_a[i] >> a_shift & 0xffff) | from_b[i] >> b_shift << 16;
+    }
+    from_a += kLineStride;
+    from_b += kLineStride;
+    out += kLineStride;
+  }
+}
+
 }  // namespace
 
 uint32_t ChosenTasks(const AttentionArgs& a, uint32_t count) {
@@ -76,19 +110,37 @@ void AttendChosen(const AttentionArgs& a, const ChosenRows& chosen, uint32_t tas
   // Slots that stay empty must be finite.
   if (n % kTileTokens != 0) std::memset(stage + n / kTileTokens * tile, 0, tile);
   for (uint32_t i = 0; i < n;) {
+    if (i + kAhead < n) {
+      for (uint32_t j = i + kAhead; j < std::min(n, i + kAhead + 2); ++j) {
+        const HeadTiles ahead(a, {head, static_cast<uint32_t>(rows[j] / kTileTokens)});
+        const size_t slot = rows[j] % kTileTokens;
+        if (a.key_rows && TwoBytes(a.key_type)) FetchRow(ahead.keys, slot, a.head_dim);
+        if (TwoBytes(a.value_type)) FetchRow(ahead.values, slot, a.head_dim);
+      }
+    }
     const HeadTiles from(a, {head, static_cast<uint32_t>(rows[i] / kTileTokens)});
     uint8_t* keys = stage + i / kTileTokens * tile;
     uint8_t* values = keys + key_tile;
     const size_t from_slot = rows[i] % kTileTokens, to_slot = i % kTileTokens;
-    if (from_slot % kRun == 0 && to_slot % kRun == 0 && i + kRun <= n &&
+    if (!a.key_rows && from_slot % kRun == 0 && to_slot % kRun == 0 && i + kRun <= n &&
         rows[i + kRun - 1] == rows[i] + kRun - 1) {
       CopyRun(a, from, from_slot, keys, values, to_slot);
       i += kRun;
       continue;
     }
-    CopyKey(a.key_type, from.keys, from_slot, a.head_dim, keys, to_slot);
-    CopyValue(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
-    ++i;
+    const auto copy_key = a.key_rows ? CopyRowAsKey : CopyKey;
+    copy_key(a.key_type, from.keys, from_slot, a.head_dim, keys, to_slot);
+    if (i % 2 != 0 || i + 1 == n || !TwoBytes(a.value_type)) {
+      CopyValue(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
+      ++i;
+      continue;
+    }
+    // No run begins at an odd row.
+    const HeadTiles second(a, {head, static_cast<uint32_t>(rows[i + 1] / kTileTokens)});
+    const size_t second_slot = rows[i + 1] % kTileTokens;
+    copy_key(a.key_type, second.keys, second_slot, a.head_dim, keys, to_slot + 1);
+    CopyValues(from.values, from_slot, second.values, second_slot, a.head_dim, values, to_slot);
+    i += 2;
   }
   // The gathered rows are a cache of their own, whose newest row is the last.
   AttentionArgs own = a;
@@ -96,6 +148,7 @@ void AttendChosen(const AttentionArgs& a, const ChosenRows& chosen, uint32_t tas
   for (size_t t = 0; t < kSplitTiles; ++t) tiles[t] = stage + t * tile;
   own.tiles = tiles;
   own.page_heads = 1;
+  own.key_rows = false;
   own.table_stride = 0;
   own.first_pos = n - 1;
   const Scratch s = LayOut(scratch, a.head_dim, group);

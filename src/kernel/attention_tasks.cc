@@ -55,6 +55,19 @@ uint32_t FirstTile(const AttentionArgs& a, uint32_t position) {
 
 }  // namespace
 
+AttentionArgs InOrder(const AttentionArgs& a, TileAt at, float* decoded) {
+  const size_t dim = a.head_dim;
+  auto* keys =
+      reinterpret_cast<uint8_t*>(decoded + DecodedFloats(dim) - kTileTokens * PaddedDim(dim));
+  const uint8_t* rows = HeadTiles(a, at).keys;
+  for (size_t slot = 0; slot < kTileTokens; ++slot) {
+    CopyRowAsKey(a.key_type, rows, slot, dim, keys, slot);
+  }
+  AttentionArgs own = a;
+  own.ordered_keys = keys;
+  return own;
+}
+
 Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n, const Scratch& s) {
   const size_t group = a.heads / a.kv_heads;
   const size_t query_bytes = a.head_dim * (UsesFloat(a) ? sizeof(float) : sizeof(uint16_t));
@@ -113,6 +126,13 @@ void Finish(const AttentionArgs& a, size_t row, size_t head, const float* total,
 // WalkTiles over what is coded and what is not.
 void Walk(const AttentionArgs& a, const Block& b, TileAt first, uint32_t last, TileAt next,
           float* decoded) {
+  if (a.key_rows) {
+    for (TileAt at = first; at.tile < last; ++at.tile) {
+      const TileAt then = at.tile + 1 < last ? TileAt{at.head, at.tile + 1} : next;
+      WalkTiles(InOrder(a, at, decoded), b, at, at.tile + 1, then, decoded);
+    }
+    return;
+  }
   if (a.coded.codec == nullptr) return WalkTiles(a, b, first, last, next, decoded);
   const uint32_t end = a.coded.end(), middle = std::clamp(end, first.tile, last);
   if (first.tile < middle) a.coded.codec->Walk(a, b, first, middle, next, decoded);
@@ -241,8 +261,8 @@ void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) 
     return;
   }
   const HeadTiles tiles(a, at);
-  kValue ? LoadValue(a.value_type, tiles.values, a.head_dim, slot, row)
-         : LoadKey(a.key_type, tiles.keys, a.head_dim, slot, row);
+  if (kValue) return LoadValue(a.value_type, tiles.values, a.head_dim, slot, row);
+  (a.key_rows ? LoadValue : LoadKey)(a.key_type, tiles.keys, a.head_dim, slot, row);
 }
 
 }  // namespace

@@ -90,9 +90,9 @@ void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t s
 }
 
 // Copies one encoded token; `from_index` and `to_index` give its places.
-template <class Index>
-void Copy(KvType type, const uint8_t* from, size_t from_slot, const Index& from_index,
-          size_t head_dim, uint8_t* to, size_t to_slot, const Index& to_index) {
+template <class From, class To>
+void Copy(KvType type, const uint8_t* from, size_t from_slot, const From& from_index,
+          size_t head_dim, uint8_t* to, size_t to_slot, const To& to_index) {
   const size_t padded = PaddedDim(head_dim);
   const auto whole = [&](auto element) {
     using Element = decltype(element);
@@ -220,6 +220,27 @@ void CopyKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim
 void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
                size_t to_slot) {
   Copy(type, from, from_slot, ValuePlace{from_slot}, head_dim, to, to_slot, ValuePlace{to_slot});
+}
+
+void CopyRowAsKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
+                  size_t to_slot) {
+  if (type != KvType::kF16 && type != KvType::kBF16) {
+    return Copy(type, from, from_slot, ValuePlace{from_slot}, head_dim, to, to_slot,
+                KeyPlace{to_slot, head_dim});
+  }
+  // Two dimensions of a key are a word; two tokens are, where keys lie as values do.
+  constexpr size_t kLine = kColumn / 2;
+  const auto* words = reinterpret_cast<const uint32_t*>(from) + from_slot / 2 * kLine;
+  auto* key =
+      reinterpret_cast<uint32_t*>(to) + to_slot / kLine * (head_dim / 2) * kLine + to_slot % kLine;
+  const size_t shift = from_slot % 2 * 16;
+  for (size_t d = 0; d < head_dim; words += kTileTokens / 2 * kLine) {
+    const size_t end = std::min(head_dim - d, kLine);
+    for (size_t i = 0; i < end; i += 2, key += kLine) {
+      *key = (words[i] >> shift & 0xffff) | words[i + 1] >> shift << 16;
+    }
+    d += end;
+  }
 }
 
 }  // namespace snug

@@ -49,6 +49,25 @@ static void ScoreHalvesT(const uint16_t* rows, size_t n, size_t width, const flo
   }
 }
 
+// Sums of products of codes of 4 bits and int8.
+struct NibbleSum {
+#if HWY_TARGET == HWY_AVX2
+  static constexpr size_t kSafeGroups = 4;  // 2 * 15 * 127 * 2 each in 16 bits
+  __m256i sum;
+  HWY_INLINE void Clear() { sum = _mm256_setzero_si256(); }
+  HWY_INLINE void Add(VU codes, VU q) {
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.raw, q.raw));
+  }
+  HWY_INLINE VI Wide() const { return VI{_mm256_madd_epi16(sum, _mm256_set1_epi16(1))}; }
+#else
+  static constexpr size_t kSafeGroups = 16;
+  VI sum;
+  HWY_INLINE void Clear() { sum = hn::Zero(DI()); }
+  HWY_INLINE void Add(VU codes, VU q) { sum = QuadDot(sum, codes, q); }
+  HWY_INLINE VI Wide() const { return sum; }
+#endif
+};
+
 // Codes of kLanes rows under R queries.
 template <size_t R>
 static HWY_INLINE void ScoreLabels(const uint8_t* codes, size_t groups, const uint8_t* queries,
@@ -57,14 +76,20 @@ static HWY_INLINE void ScoreLabels(const uint8_t* codes, size_t groups, const ui
   VI sums[R];
   for (size_t r = 0; r < R; ++r) sums[r] = hn::Zero(DI());
   const VU low = hn::Set(DU(), 0x0f0f0f0fu);
-  for (size_t g = 0; g < groups; ++g) {
-    const VU both = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(codes + g * kRows * 4));
-    const VU first = hn::And(both, low), second = hn::And(hn::ShiftRight<4>(both), low);
-    for (size_t r = 0; r < R; ++r) {
-      const auto* q =
-          reinterpret_cast<const int8_t*>(queries + r * query_bytes + 2 * sizeof(float) + 8 * g);
-      sums[r] = QuadDot(QuadDot(sums[r], first, Broadcast4(q)), second, Broadcast4(q + 4));
+  for (size_t begin = 0; begin < groups; begin += NibbleSum::kSafeGroups) {
+    NibbleSum part[R];
+    for (size_t r = 0; r < R; ++r) part[r].Clear();
+    for (size_t g = begin; g < std::min(groups, begin + NibbleSum::kSafeGroups); ++g) {
+      const VU both = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(codes + g * kRows * 4));
+      const VU first = hn::And(both, low), second = hn::And(hn::ShiftRight<4>(both), low);
+      for (size_t r = 0; r < R; ++r) {
+        const auto* q =
+            reinterpret_cast<const int8_t*>(queries + r * query_bytes + 2 * sizeof(float) + 8 * g);
+        part[r].Add(first, Broadcast4(q));
+        part[r].Add(second, Broadcast4(q + 4));
+      }
     }
+    for (size_t r = 0; r < R; ++r) sums[r] = hn::Add(sums[r], part[r].Wide());
   }
   for (size_t r = 0; r < R; ++r) {
     float scale_and_sum[2];
@@ -83,6 +108,10 @@ static void ScoreNibblesT(const uint8_t* labels, size_t n, const uint8_t* querie
     const VF step = LoadHalves(steps + 2 * r), least = LoadHalves(steps + 2 * (kRows + r));
     const uint8_t* codes = labels + 4 * r;
     size_t h = 0;
+    for (; h + 6 <= heads; h += 6) {
+      ScoreLabels<6>(codes, groups, queries + h * bytes, bytes, step, least,
+                     scores + h * stride + r, stride);
+    }
     for (; h + 3 <= heads; h += 3) {
       ScoreLabels<3>(codes, groups, queries + h * bytes, bytes, step, least,
                      scores + h * stride + r, stride);

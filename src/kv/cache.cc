@@ -200,7 +200,8 @@ void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32
   const ReadMethod& read = *layout_.read;
   for (uint32_t h = 0; h < layout_.kv_heads; ++h) {
     uint8_t* base = page(sequence, layer, tile, h / heads);
-    const KeyTile keys{layout_.key_type, layout_.head_dim, base + h % heads * key_tile_};
+    const KeyTile keys{layout_.key_type, layout_.head_dim, base + h % heads * key_tile_,
+                       layout_.KeyRows(layer)};
     uint8_t* indexes = base + heads * (key_tile_ + value_tile_);
     read.Index(keys, layer, h, first, last, indexes + h % heads * layout_.index_bytes());
   }

@@ -58,6 +58,8 @@ struct KvLayout {
   bool Reads(uint32_t layer) const {
     return read != nullptr && Attends(layer) && window[layer] == 0 && read->Reads(layer);
   }
+  // Whether keys lie as values do (AttentionArgs::key_rows).
+  bool KeyRows(uint32_t layer) const { return Reads(layer) && !Codes(layer) && read->key_rows(); }
   // Of a tile of a head, in the pages of all layers: a pool has pages of one size.
   uint64_t index_bytes() const { return read == nullptr ? 0 : read->IndexBytes(head_dim); }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages

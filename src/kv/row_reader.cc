@@ -10,8 +10,9 @@
 namespace snug {
 namespace {
 
-// Tiles that a task scores.
-constexpr uint32_t kScoreTiles = 16;
+// Tiles that a task scores, and how far ahead their indexes are fetched: each lies in a page of its
+// own.
+constexpr uint32_t kScoreTiles = 16, kTilesAhead = 2;
 
 }  // namespace
 
@@ -102,6 +103,10 @@ uint64_t RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& p
     const size_t index_at = page_heads * tile_bytes + head % page_heads * index_bytes;
     float* scores = r.scores + size_t{head} * group * r.score_stride;
     for (uint32_t t = first; t < std::min(tiles, first + kScoreTiles); ++t) {
+      if (t + kTilesAhead < tiles) {
+        const uint8_t* ahead = table[t + kTilesAhead] + index_at;
+        for (size_t at = 0; at < index_bytes; at += 64) __builtin_prefetch(ahead + at);
+      }
       method.Score(table[t] + index_at, r.queries + head * r.query_bytes, group, l.head_dim,
                    scores + t * (kTileTokens / unit), r.score_stride);
     }

@@ -50,6 +50,7 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
   };
   const KvLayout& kv = cache_.layout();
   const uint32_t groups = kv.groups(), group_heads = c.kv_heads / groups;
+  const auto store_key = kv.KeyRows(layer) ? StoreValue : StoreKey;
   // `at` is the row of the cache, which is the token's position where none is dropped.
   auto row_of = [&](const RowSpan& s, uint32_t first_at, uint32_t at) {
     const uint32_t r = s.first_row + (at - first_at);
@@ -64,7 +65,7 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
       uint8_t* page = cache_.page(s.sequence, layer, at / kTileTokens, g);
       uint8_t* values = page + group_heads * key_bytes;
       for (uint32_t h = 0; h < group_heads; ++h, k += d, v += d) {
-        StoreKey(kv.key_type, k, d, at % kTileTokens, page + h * key_bytes);
+        store_key(kv.key_type, k, d, at % kTileTokens, page + h * key_bytes);
         StoreValue(kv.value_type, v, d, at % kTileTokens, values + h * value_bytes);
       }
     }
@@ -190,6 +191,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.tiles = cache_.tiles(s.sequence, layer);
     a.page_heads = c.kv_heads / cache_.layout().groups();
     a.table_stride = cache_.table_stride();
+    a.key_rows = cache_.layout().KeyRows(layer);
     a.coded = cache_.coded(s.sequence, layer);
     const KeptRows::Bias bias = cache_.bias(s.sequence, layer);
     a.bias = bias.rows;

@@ -32,7 +32,8 @@ constexpr uint32_t kTokens = 700;
 // A cache of random tokens and one query that sees all of them.
 class Rows {
  public:
-  explicit Rows(const Shape& s, bool exact) : s_(s) {
+  // key_rows: keys lie as values do.
+  Rows(const Shape& s, bool exact, bool key_rows) : s_(s) {
     std::mt19937 rng(5);
     std::normal_distribution<float> normal;
     const size_t tile = KvTileBytes(s.type, s.head_dim);
@@ -45,7 +46,8 @@ class Rows {
       for (uint32_t h = 0; h < s.kv_heads; ++h) {
         auto* page = const_cast<uint8_t*>(tables_[t / kTileTokens]);
         for (float& v : row) v = normal(rng);
-        StoreKey(s.type, row.data(), s.head_dim, t % kTileTokens, page + h * tile);
+        const auto store = key_rows ? StoreValue : StoreKey;
+        store(s.type, row.data(), s.head_dim, t % kTileTokens, page + h * tile);
         for (float& v : row) v = normal(rng);
         StoreValue(s.type, row.data(), s.head_dim, t % kTileTokens, page + (s.kv_heads + h) * tile);
       }
@@ -60,6 +62,7 @@ class Rows {
     a_.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
     a_.softcap = s.softcap;
     a_.exact = exact;
+    a_.key_rows = key_rows;
     if (s.sinks) a_.sinks = sinks_.data();
     a_.q = q_.data();
     a_.q_stride = a_.out_stride = q_.size();
@@ -103,8 +106,9 @@ class Rows {
       std::vector<double> w(kTokens, -INFINITY);
       for (size_t i = 0; i < count; ++i) {
         const uint32_t t = rows[kv * count + i];
-        LoadKey(s_.type, tables_[t / kTileTokens] + kv * tile, s_.head_dim, t % kTileTokens,
-                row.data());
+        const auto load = a_.key_rows ? LoadValue : LoadKey;
+        load(s_.type, tables_[t / kTileTokens] + kv * tile, s_.head_dim, t % kTileTokens,
+             row.data());
         double dot = 0;
         for (uint32_t d = 0; d < s_.head_dim; ++d) dot += double{q_[h * s_.head_dim + d]} * row[d];
         dot *= a_.scale;
@@ -138,10 +142,13 @@ TEST(AttentionRows, AllRowsGiveTheDenseBits) {
     UseTarget(target);
     for (const Shape& s : kShapes) {
       for (const bool exact : {false, true}) {
-        Rows rows(s, exact);
+        Rows rows(s, exact, false), key_rows(s, exact, true);
         std::vector<uint32_t> all(kTokens * s.kv_heads);
         for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint32_t>(i % kTokens);
-        EXPECT_EQ(rows.Chosen(all), rows.Dense()) << KvTypeName(s.type) << " " << s.head_dim;
+        const auto dense = rows.Dense();
+        EXPECT_EQ(rows.Chosen(all), dense) << KvTypeName(s.type) << " " << s.head_dim;
+        EXPECT_EQ(key_rows.Chosen(all), dense) << KvTypeName(s.type) << " " << s.head_dim;
+        EXPECT_EQ(key_rows.Dense(), dense) << KvTypeName(s.type) << " " << s.head_dim;
       }
     }
   }
@@ -153,7 +160,7 @@ TEST(AttentionRows, SomeRowsAreDenseAttentionWithoutTheOthers) {
   for (const int64_t target : RunnableTargets()) {
     UseTarget(target);
     for (const Shape& s : kShapes) {
-      Rows rows(s, true);
+      Rows rows(s, true, false), key_rows(s, true, true);
       for (const uint32_t count : {1u, 15u, 64u, 100u, 256u, 300u}) {
         for (const bool runs : {false, true}) {
           std::vector<uint32_t> some;
@@ -170,6 +177,7 @@ TEST(AttentionRows, SomeRowsAreDenseAttentionWithoutTheOthers) {
             some.insert(some.end(), own.begin(), own.end());
           }
           const auto got = rows.Chosen(some);
+          EXPECT_EQ(key_rows.Chosen(some), got) << KvTypeName(s.type) << " " << count;
           const auto want = rows.Masked(some);
           for (size_t i = 0; i < got.size(); ++i) {
             ASSERT_NEAR(got[i], want[i], 2e-5) << KvTypeName(s.type) << " " << count;

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "kv/cache.h"
+#include "kv/read/channels.h"
 #include "kv/row_reader.h"
 
 namespace snug {
@@ -18,10 +19,20 @@ constexpr uint32_t kHeads = 4, kKvHeads = 2, kDim = 32, kContext = 420;
 constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0,
                              KvType::kQ4_0};
 
+// Rankings of channels are in order.
 std::shared_ptr<const ReadMethod> Method(const std::string& spec) {
   auto method = ParseRead(spec);
   EXPECT_TRUE(method.ok()) << spec;
-  return method.ok() ? *method : nullptr;
+  if (!method.ok()) return nullptr;
+  if (!(*method)->needs_channels()) return *method;
+  auto ranking = std::make_shared<ChannelRanking>();
+  ranking->kv_heads = kKvHeads;
+  ranking->head_dim = kDim;
+  ranking->layers.resize(1);
+  for (uint32_t i = 0; i < kKvHeads * kDim; ++i) {
+    ranking->layers[0].push_back(static_cast<uint16_t>(i % kDim));
+  }
+  return (*method)->WithChannels(ranking);
 }
 
 // A sequence of made-up queries, keys and values.
@@ -69,8 +80,9 @@ class Sequence {
         uint8_t* page = cache_->page(sequence, 0, t / kTileTokens);
         for (uint32_t h = 0; h < kKvHeads; ++h) {
           const size_t at = ((t + shift) % kContext * kKvHeads + h) * kDim;
-          StoreKey(layout_.key_type, &k_[at], kDim, t % kTileTokens,
-                   page + h * cache_->key_tile_bytes());
+          const auto store = layout_.KeyRows(0) ? StoreValue : StoreKey;
+          store(layout_.key_type, &k_[at], kDim, t % kTileTokens,
+                page + h * cache_->key_tile_bytes());
           StoreValue(layout_.value_type, &v_[at], kDim, t % kTileTokens,
                      page + kKvHeads * cache_->key_tile_bytes() + h * cache_->value_tile_bytes());
         }
@@ -100,8 +112,9 @@ class Sequence {
   std::vector<float> Key(uint32_t sequence, uint32_t head, uint32_t t) const {
     std::vector<float> key(kDim);
     const uint8_t* page = cache_->tiles(sequence, 0)[t / kTileTokens];
-    LoadKey(layout_.key_type, page + head * cache_->key_tile_bytes(), kDim, t % kTileTokens,
-            key.data());
+    const auto load = layout_.KeyRows(0) ? LoadValue : LoadKey;
+    load(layout_.key_type, page + head * cache_->key_tile_bytes(), kDim, t % kTileTokens,
+         key.data());
     return key;
   }
   const float* Query(uint32_t t, uint32_t head) const { return &q_[(t * kHeads + head) * kDim]; }
@@ -164,6 +177,7 @@ class Sequence {
     a.q_stride = a.out_stride = kHeads * kDim;
     a.tiles = cache_->tiles(sequence, 0);
     a.table_stride = cache_->table_stride();
+    a.key_rows = layout_.KeyRows(0);
     return a;
   }
 
@@ -212,6 +226,25 @@ TEST(Read, TheLargestScoresAreThoseOfASort) {
         ChooseLargest(scores, count, room.data(), got.data());
         EXPECT_EQ(got, want) << n << " " << kind << " " << count;
       }
+    }
+  }
+}
+
+// Where single rows are read, keys lie by rows.
+TEST(Read, SingleRowsAreFoundWhereKeysLieByRows) {
+  for (const KvType type : kTypes) {
+    Sequence s("double-sparsity:tokens=96,dense-layers=0,channels=1,label-bits=16", type);
+    ASSERT_TRUE(s.cache().layout().KeyRows(0));
+    s.Add(0, 333, 7);
+    const auto got = s.Attend(0);
+    s.ExpectSoftmaxOverChosen(0, got);
+    for (uint32_t h = 0; h < kKvHeads; ++h) {
+      EXPECT_EQ(s.reader().chosen(h).size(), 96u);
+      // The guess is q.k itself, rounded to f16.
+      const auto key = s.Key(0, h, 200);
+      double dot = 0;
+      for (uint32_t d = 0; d < kDim; ++d) dot += double{s.Query(332, 2 * h)[d]} * key[d];
+      EXPECT_NEAR(s.Guess(0, 2 * h, 200), dot, 0.02);
     }
   }
 }

@@ -36,6 +36,7 @@ class DoubleSparsity final : public ReadMethod {
       : ReadMethod(budget), channels_(channels), coded_(coded) {}
 
   bool needs_channels() const override { return true; }
+  bool key_rows() const override { return true; }
   std::shared_ptr<const ReadMethod> WithChannels(
       std::shared_ptr<const ChannelRanking> ranking) const override {
     auto copy = std::make_shared<DoubleSparsity>(*this);
@@ -57,12 +58,12 @@ class DoubleSparsity final : public ReadMethod {
   }
   void Index(const KeyTile& keys, uint32_t layer, uint32_t head, uint32_t first, uint32_t last,
              uint8_t* index) const override {
-    const uint32_t dim = keys.head_dim, n = Channels(dim);
+    const uint32_t n = Channels(keys.head_dim);
     const uint16_t* best = ranking_->Head(layer, head);
-    assert(dim <= kMaxHeadDim);
+    assert(keys.head_dim <= kMaxHeadDim);
     std::array<float, kMaxHeadDim> key, label;
     for (uint32_t r = first; r < last; ++r) {
-      LoadKey(keys.type, keys.data, dim, r, key.data());
+      keys.Load(r, key.data());
       for (uint32_t c = 0; c < n; ++c) label[c] = key[best[c]];
       if (coded_) {
         StoreNibbleLabel(label.data(), n, r, index);

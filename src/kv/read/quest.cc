@@ -44,10 +44,10 @@ class Quest final : public ReadMethod {
     float key[kMaxHeadDim], least[kMaxHeadDim], most[kMaxHeadDim];
     for (uint32_t begin = first / page_ * page_; begin < last; begin += page_) {
       const uint32_t end = std::min(begin + page_, last);
-      LoadKey(keys.type, keys.data, dim, begin, least);
+      keys.Load(begin, least);
       std::copy_n(least, dim, most);
       for (uint32_t r = begin + 1; r < end; ++r) {
-        LoadKey(keys.type, keys.data, dim, r, key);
+        keys.Load(r, key);
         for (uint32_t c = 0; c < dim; ++c) {
           least[c] = std::min(least[c], key[c]);
           most[c] = std::max(most[c], key[c]);

@@ -32,11 +32,15 @@ struct ReadBudget {
   uint32_t Units(uint32_t rows) const;
 };
 
-// A head's keys of 64 rows, as they are stored; LoadKey decodes them.
+// A head's keys of 64 rows, as they are stored.
 struct KeyTile {
   KvType type = KvType::kF16;
   uint32_t head_dim = 0;
   const uint8_t* data = nullptr;
+  bool by_rows = false;                      // they lie as values do (CopyRowAsKey)
+  void Load(size_t row, float* key) const {  // [head_dim]
+    (by_rows ? LoadValue : LoadKey)(type, data, head_dim, row, key);
+  }
 };
 
 // The queries of one KV head, [heads, head_dim].
@@ -57,6 +61,8 @@ class ReadMethod : public KvMethod {
       std::shared_ptr<const ChannelRanking> /*ranking*/) const {
     return nullptr;
   }
+  // Whether single rows are read, so that keys had better lie as values do (CopyRowAsKey).
+  virtual bool key_rows() const { return false; }
   // kUsage where a model with such heads cannot be read so.
   virtual Status Check(uint32_t /*head_dim*/) const { return {}; }
   // Bytes of the index of a tile of a head: a multiple of 64.
