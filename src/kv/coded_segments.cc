@@ -28,10 +28,22 @@ uint32_t SegmentLayout::segments() const {
   return codec == nullptr ? 0 : context / codec->segment_unit();
 }
 
-// Longer segments take no more than the units in them would.
-uint64_t SegmentLayout::pool_bytes() const {
+uint64_t SegmentLayout::unit_bytes() const {
   if (codec == nullptr) return 0;
-  return uint64_t{sequences} * layers * segments() * SegmentBytes(codec->segment_unit());
+  const auto coder = codec->Segments(head_dim);
+  assert(coder.ok());  // the plan has asked
+  const uint32_t unit = codec->segment_unit();
+  const uint32_t most = std::min(segments(), codec->segment_most() / unit);
+  uint64_t bytes = 0;
+  for (uint32_t n = 1; n <= most; ++n) {
+    const uint64_t all = heads * uint64_t{(*coder)->HeadBytes(n * unit)};
+    bytes = std::max(bytes, (all + n - 1) / n);
+  }
+  return (bytes + 63) / 64 * 64;
+}
+
+uint64_t SegmentLayout::pool_bytes() const {
+  return codec == nullptr ? 0 : uint64_t{sequences} * layers * segments() * unit_bytes();
 }
 
 uint64_t SegmentLayout::sums_bytes() const {
@@ -58,7 +70,7 @@ Result<CodedSegments> CodedSegments::Create(const SegmentLayout& layout, Ledger&
                                         "segments of coded keys and values"));
   SNUG_ASSIGN(c.buffer_, Buffer::Allocate(ledger, Owner::kKv, layout.sums_bytes(), Pages::kNormal,
                                           "sums of exact rows"));
-  c.layer_bytes_ = layout.segments() * layout.SegmentBytes(layout.codec->segment_unit());
+  c.layer_bytes_ = layout.segments() * layout.unit_bytes();
   c.own_stride_ = OwnStride(layout);
   c.prompt_stride_ = PromptStride(layout);
   auto* at = c.buffer_.as<uint32_t>();

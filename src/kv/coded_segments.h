@@ -19,6 +19,7 @@ struct SegmentLayout {
   uint32_t heads = 0, head_dim = 0, context = 0, sequences = 1;
   uint64_t SegmentBytes(uint32_t rows) const;  // of one of so many rows, of all heads
   uint32_t segments() const;                   // of a layer of a sequence at most
+  uint64_t unit_bytes() const;                 // of a segment at most, for each unit of its rows
   uint64_t pool_bytes() const;                 // of segments
   uint64_t sums_bytes() const;                 // of what is told
   uint64_t heap_bytes() const;

@@ -110,6 +110,7 @@ TEST(EngineZipCache, RowsOfMoreBitsAreThoseThatProbesAttendTo) {
   constexpr uint32_t kPrompt = 120, kTokens = 230;
   const Case kCases[] = {
       {"zipcache:hi=16,lo=16,ratio=0.4,gap=50,last=0.1,random=0.2", 50, 4, false},
+      {"zipcache:hi=16,lo=16,ratio=0.4,gap=20,segment=60", 20, 4, false},
       {"zipcache:hi=16,lo=16,ratio=0.7,gap=90,selection=shared", 90, 7, true}};
   for (const char* arch : {"llama", "qwen2", "gemma3"}) {
     for (const Case& the : kCases) {
@@ -168,7 +169,7 @@ TEST(EngineZipCache, RowsOfMoreBitsAreThoseThatProbesAttendTo) {
 }
 
 TEST(EngineZipCache, OlderSegmentsAreNeverTouched) {
-  const EngineOptions o = ZipOptions("qwen2", "zipcache:gap=30");
+  const EngineOptions o = ZipOptions("qwen2", "zipcache:gap=30,segment=60");
   SNUG_NEED(o.model_path);
   auto engine = OpenOrFail(o);
   const auto tokens = SomeTokens(220, engine->config().vocab);
@@ -184,7 +185,7 @@ TEST(EngineZipCache, OlderSegmentsAreNeverTouched) {
       ASSERT_EQ(bytes, seen[i]) << i;
     }
   });
-  EXPECT_EQ(seen.size(), 5u);  // 90 tokens of the prompt, then 30 each
+  EXPECT_EQ(seen.size(), 6u);  // 60 and 30 tokens of the prompt, then 30 each
 }
 
 // A second prompt's rows and those that were exact before it make one segment.

@@ -30,7 +30,7 @@ constexpr SpecParameter kParameters[] = {
     {"seed", "of that sample", "0", 0, 1e9, true},
     {"exact", "share of rows, those attended to most, that stay f16", "0", 0, 1},
     {"segment", "tokens of a prompt that are coded together at most, in whole gaps; 0: all of it",
-     "0", 0, 1e6, true},
+     "300", 0, 1e6, true},
 };
 
 class ZipCache final : public KvCodec {
