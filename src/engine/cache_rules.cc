@@ -64,6 +64,7 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
   }
   if (o.codec != nullptr) {
     SNUG_TRY(o.codec->Tiles(c.head_dim, 0));
+    SNUG_TRY(o.codec->Segments(c.head_dim));
     if (o.codec->needs_codebooks() && o.codebooks.empty()) {
       return refuse("it needs codebooks of the model",
                     "learn them once: snug calibrate MODEL --text TEXT --codebooks -o FILE; then "
@@ -101,6 +102,13 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
     return refuse("it needs a ranking of the keys' channels",
                   "measure it once: snug calibrate MODEL --text TEXT --channels -o FILE; then give "
                   "--kv-channels FILE");
+  }
+  if (o.codec != nullptr && o.codec->observes().decode) {
+    return refuse(
+        fmt::format("--kv {} observes the attention that rows get, and rows that are not read are "
+                    "not observed",
+                    o.codec->spec()),
+        "one of the two");
   }
   if (o.codec != nullptr) {
     return refuse(fmt::format("rows that --kv {} has taken over cannot be gathered one by one",

@@ -110,6 +110,13 @@ class Engine {
   // others may be -infinity (0: all logits). Only a head in bit planes makes use of it.
   void SetTop(size_t top) { top_ = top <= kMaxPlaneK ? top : 0; }
 
+  // Has `observer` see the products that follow, in the place of what EngineOptions::observe asked
+  // for; null: nothing does.
+  void Observe(ProductObserver* observer) {
+    observer_ = observer;
+    blocks_->set_observer(observer);
+  }
+
  private:
   friend class StepProbe;
   Engine() = default;
@@ -139,10 +146,6 @@ class Engine {
   void Truncate(uint32_t sequence, uint32_t length);
   Status Embed(std::span<const StepItem> items);
   Status RunLayers();
-  void Observe(ProductObserver* observer) {
-    observer_ = observer;
-    blocks_->set_observer(observer);
-  }
   Status RunHead(std::span<const uint32_t> rows);
   size_t PartsOf(bool head) const { return head ? layout_.parts.size() : layout_.first_head; }
 

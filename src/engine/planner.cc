@@ -400,7 +400,9 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
 
 BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chunk,
                               uint32_t logit_rows, int threads) {
-  const Observations observes = o.keep != nullptr ? o.keep->observes() : Observations{};
+  Observations observes;
+  if (o.keep != nullptr) observes = o.keep->observes();
+  if (o.codec != nullptr) observes = o.codec->observes();
   const uint32_t log_sums = (observes.any() ? 1 : 0) + (observes.noise.on ? 1 : 0);
   RowReaderLayout reader;
   if (o.read != nullptr) {

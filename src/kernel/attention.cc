@@ -31,7 +31,7 @@ static void TileRows(const Block& b, size_t first, const typename Kernel::Tile& 
     RowState& row = b.state[first + r];
     float* s = scores + r * kTileTokens;
     const int64_t high = row.position + 1 - tile_pos;
-    const int64_t low = b.window == 0 ? 0 : high - b.window;
+    const int64_t low = std::max<int64_t>(b.window == 0 ? 0 : high - b.window, b.first - tile_pos);
     alpha[r] = 1;
     live[r] = SoftmaxStep(s, std::max<int64_t>(low, 0), std::min<int64_t>(high, kTileTokens),
                           b.softcap, &row, &alpha[r], bias);

@@ -52,15 +52,26 @@ void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_d
 void CopyRowAsKey(KvType type, const uint8_t* from, size_t from_slot, size_t head_dim, uint8_t* to,
                   size_t to_slot);
 
-class TileCodec;  // tile_codec.h
+class RowCodec;  // tile_codec.h
+
+// Rows that were coded together, those of tokens [first, first + rows), in an order of the codec's
+// own for each head.
+struct CodedSegment {
+  uint32_t first = 0, rows = 0;
+  const uint8_t* data = nullptr;
+};
 
 // Rows of one sequence in one layer that a codec holds: those of tokens [0, keys) have coded keys,
 // those of tokens [0, values) coded values.
 struct CodedRows {
-  const TileCodec* codec = nullptr;  // null: none are coded
+  const RowCodec* codec = nullptr;  // null: none are coded
   uint32_t keys = 0, values = 0;
-  // Page bases by tile: the coded keys of all KV heads, then their coded values.
+  // Of codecs of tiles, page bases by tile: the coded keys of all KV heads, then their coded
+  // values.
   const uint8_t* const* tiles = nullptr;
+  // Of codecs of segments, which hold keys as values, in the order of their tokens.
+  const CodedSegment* segments = nullptr;
+  uint32_t segment_count = 0;
   // Tiles that are the codec's to walk, having a coded row.
   uint32_t end() const {
     return static_cast<uint32_t>(((keys > values ? keys : values) + kTileTokens - 1) / kTileTokens);
@@ -154,10 +165,15 @@ struct ScoreNoise {
 // window only.
 struct ColumnSums {
   uint32_t first_row = 0;  // rows of the call before it are not counted
-  float* sums = nullptr;   // [kv_heads, stride], by token; added to
+  float* sums = nullptr;   // [kv_heads, stride], by token, from tile `first_tile` on; added to
   size_t stride = 0;       // whole tiles
   ScoreNoise noise;
   bool by_query_head = false;  // sums are [heads, stride]
+  uint32_t first_tile = 0;     // tiles before it are not read
+  // Not null: of the call's rows only these count, `probes` of them, ascending, each less
+  // `probe_base`. Without noise.
+  const uint32_t* probe = nullptr;
+  uint32_t probes = 0, probe_base = 0;
 };
 uint32_t ObserveTasks(const AttentionArgs& args);
 // `scratch` as for AttendTask. The tasks of one call touch different sums.

@@ -26,6 +26,7 @@ struct Block {
   float softcap = 0;
   const uint8_t* queries = nullptr;  // [rows, head_dim], bf16 or float32
   RowState* state = nullptr;         // [rows]
+  int64_t first = 0;                 // positions before it are not seen
 };
 
 // Whether products run in float32: with `exact`, for float32 caches and coded rows, and where the
@@ -100,9 +101,14 @@ struct Scratch {
   size_t bytes;
 };
 Scratch LayOut(uint8_t* base, size_t head_dim, size_t heads_per_kv);
-// Tokens [first, first + n) of KV head `head`, prepared into scratch.
+// Tokens [first, first + n) of KV head `head`, prepared into scratch; of a ColumnSums with probes
+// numbers of those.
 Block Prepare(const AttentionArgs& args, uint32_t head, uint32_t first, uint32_t n,
-              const Scratch& scratch);
+              const Scratch& scratch, const ColumnSums* probes = nullptr);
+// The row of the call that is number `i` of those that count.
+inline uint32_t ObservedRow(const ColumnSums* sums, uint32_t i) {
+  return sums == nullptr || sums->probe == nullptr ? i : sums->probe[i] - sums->probe_base;
+}
 // Begins the block's running softmaxes.
 void Reset(const Block& block);
 // Leaves the block's state as the partial results of `split`, its first row being token `first`.

@@ -27,7 +27,8 @@ Weighing Weigh(const AttentionArgs& a, const ColumnSums& to, uint32_t head, uint
   const ScoreNoise& noise = to.noise;
   for (size_t r = 0; r < b.rows; ++r) {
     const size_t query_head = head * group + r % group;
-    const size_t at = (first + r / group) * a.heads + query_head;
+    const size_t row = ObservedRow(&to, static_cast<uint32_t>(first + r / group));
+    const size_t at = row * a.heads + query_head;
     s.max[r] = a.log_sums[at];
     if (noise.temperature == 0) continue;
     s.sum[r] = normalized ? noise.log_sums[at] : 0;
@@ -58,20 +59,24 @@ void ObserveTask(const AttentionArgs& a, const ColumnSums& to, uint32_t task, ui
   const size_t group = a.heads / a.kv_heads;
   const Scratch s = LayOut(scratch, a.head_dim, group);
   const uint32_t head = task % a.kv_heads;
-  const auto begin = static_cast<uint32_t>(task / a.kv_heads * kSplitTiles);
+  const auto split = static_cast<uint32_t>(task / a.kv_heads * kSplitTiles);
+  const uint32_t begin = std::max(split, to.first_tile);
   const auto block = static_cast<uint32_t>(BlockTokens(group));
-  for (uint32_t first = to.first_row; first < a.tokens; first += block) {
-    const uint32_t n = std::min(block, a.tokens - first);
+  assert(to.probe == nullptr || to.noise.temperature == 0);
+  const uint32_t rows = to.probe == nullptr ? a.tokens : to.probes;
+  for (uint32_t first = to.first_row; first < rows; first += block) {
+    const uint32_t n = std::min(block, rows - first);
+    const uint32_t last = ObservedRow(&to, first + n - 1);
     const auto end =
-        std::min<uint32_t>(begin + kSplitTiles, (a.first_pos + first + n - 1) / kTileTokens + 1);
+        std::min<uint32_t>(split + kSplitTiles, (a.first_pos + last) / kTileTokens + 1);
     if (begin >= end) continue;
-    const Block b = Prepare(a, head, first, n, s);
+    const Block b = Prepare(a, head, first, n, s, &to);
     Weighing w = Weigh(a, to, head, first, b, true, s);
     w.head_stride = to.by_query_head ? to.stride : 0;
     float* sums = to.sums + head * (to.by_query_head ? group : 1) * to.stride;
     for (uint32_t t = begin; t < end; ++t) {
       w.positions = PositionsOf(to, {head, t});
-      SumColumns(a, b, {head, t}, w, s.decoded, sums + t * kTileTokens);
+      SumColumns(a, b, {head, t}, w, s.decoded, sums + (t - to.first_tile) * kTileTokens);
     }
   }
 }

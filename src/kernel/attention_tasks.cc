@@ -68,15 +68,17 @@ AttentionArgs InOrder(const AttentionArgs& a, TileAt at, float* decoded) {
   return own;
 }
 
-Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n, const Scratch& s) {
+Block Prepare(const AttentionArgs& a, uint32_t head, uint32_t first, uint32_t n, const Scratch& s,
+              const ColumnSums* probes) {
   const size_t group = a.heads / a.kv_heads;
   const size_t query_bytes = a.head_dim * (UsesFloat(a) ? sizeof(float) : sizeof(uint16_t));
   Block b{n * group, a.head_dim, PaddedDim(a.head_dim), a.window, a.softcap, s.queries, s.state};
   for (uint32_t t = 0; t < n; ++t) {
+    const uint32_t row = ObservedRow(probes, first + t);
     for (size_t g = 0; g < group; ++g) {
       const size_t r = t * group + g;
-      s.state[r] = {LastSeen(a, a.first_pos + first + t), 0, 0, s.part + r * b.padded_dim};
-      PrepareQuery(a, a.q + (first + t) * a.q_stride + (head * group + g) * a.head_dim,
+      s.state[r] = {LastSeen(a, a.first_pos + row), 0, 0, s.part + r * b.padded_dim};
+      PrepareQuery(a, a.q + row * a.q_stride + (head * group + g) * a.head_dim,
                    s.queries + r * query_bytes);
     }
   }
@@ -252,15 +254,11 @@ namespace {
 // A token's key or value, whoever holds it.
 template <bool kValue>
 void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) {
-  const TileAt at{head, static_cast<uint32_t>(token / kTileTokens)};
-  const size_t slot = token % kTileTokens;
   if (a.coded.codec != nullptr && token < (kValue ? a.coded.values : a.coded.keys)) {
-    const CodedTiles tiles(a, at);
-    kValue ? a.coded.codec->LoadValue(tiles.values, slot, row)
-           : a.coded.codec->LoadKey(tiles.keys, slot, row);
-    return;
+    return a.coded.codec->LoadRow(a, head, token, kValue, row);
   }
-  const HeadTiles tiles(a, at);
+  const size_t slot = token % kTileTokens;
+  const HeadTiles tiles(a, {head, static_cast<uint32_t>(token / kTileTokens)});
   if (kValue) return LoadValue(a.value_type, tiles.values, a.head_dim, slot, row);
   (a.key_rows ? LoadValue : LoadKey)(a.key_type, tiles.keys, a.head_dim, slot, row);
 }

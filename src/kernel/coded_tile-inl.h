@@ -71,12 +71,12 @@ static HWY_NOINLINE void MultiplyRows(const Rows& rows, size_t n, const float* x
   }
 }
 
-// One tile for rows [first, first + n) of a block. For keys and for values there is
-// ForProducts(tile, x, x_stride, n, f), which calls f(c, sums [n, kWide]) with the products of x
+// One tile of `tokens` tokens for rows [first, first + n) of a block. For keys and for values there
+// is ForProducts(tile, x, x_stride, n, f), which calls f(c, sums [n, kWide]) with the products of x
 // [n, ...] and values [c, c + kWide) of all rows of the tile, for each such c.
 template <class Keys, class Values>
 static void CodedTileRows(const Block& b, size_t first, size_t n, const Keys& keys,
-                          const Values& values, int64_t tile_pos) {
+                          const Values& values, int64_t tile_pos, int64_t tokens) {
   HWY_ALIGN float scores[kRowTile * kTileTokens];
   float alpha[kRowTile];
   const DF d;
@@ -92,7 +92,7 @@ static void CodedTileRows(const Block& b, size_t first, size_t n, const Keys& ke
     RowState& row = b.state[first + r];
     float* s = scores + r * kTileTokens;
     // Every query sees coded tokens, so that no row is without any.
-    const int64_t high = std::min<int64_t>(row.position + 1 - tile_pos, kTileTokens);
+    const int64_t high = std::min<int64_t>(row.position + 1 - tile_pos, tokens);
     alpha[r] = 1;
     SoftmaxStep(s, 0, high, b.softcap, &row, &alpha[r]);
     row.sum = row.sum * alpha[r] + FloatKernel::Round(s);
@@ -111,11 +111,12 @@ static void CodedTileRows(const Block& b, size_t first, size_t n, const Keys& ke
 
 // One tile for all rows of a block; what the tiles say to fetch meanwhile (`next`) is fetched once.
 template <class Keys, class Values>
-static void CodedTile(const Block& b, Keys keys, Values values, int64_t tile_pos) {
+static void CodedTile(const Block& b, Keys keys, Values values, int64_t tile_pos,
+                      int64_t tokens = kTileTokens) {
   for (size_t r = 0, n; r < b.rows; r += n) {
     const size_t left = b.rows - r, passes = (left + kRowTile - 1) / kRowTile;
     n = (left + passes - 1) / passes;
-    CodedTileRows(b, r, n, keys, values, tile_pos);
+    CodedTileRows(b, r, n, keys, values, tile_pos, tokens);
     keys.next = values.next = nullptr;
   }
 }

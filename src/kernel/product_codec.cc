@@ -7,8 +7,8 @@
 namespace snug {
 namespace {
 
-void LoadRow(const ProductFormat& f, const float* book, const uint8_t* tile, size_t slot,
-             float* row) {
+void LoadProduct(const ProductFormat& f, const float* book, const uint8_t* tile, size_t slot,
+                 float* row) {
   for (size_t c = 0; c < f.head_dim; ++c) {
     const size_t m = c / f.dims;
     row[c] = book[(m * kCentroids + tile[m * kTileTokens + slot]) * f.dims + c % f.dims];
@@ -48,11 +48,11 @@ void ProductCodec::EncodeValues(KvType type, const uint8_t* from, [[maybe_unused
 }
 
 void ProductCodec::LoadKey(const uint8_t* tile, size_t slot, float* k) const {
-  LoadRow(f_, books_.keys, tile, slot, k);
+  LoadProduct(f_, books_.keys, tile, slot, k);
 }
 
 void ProductCodec::LoadValue(const uint8_t* tile, size_t slot, float* v) const {
-  LoadRow(f_, books_.values, tile, slot, v);
+  LoadProduct(f_, books_.values, tile, slot, v);
 }
 
 }  // namespace snug

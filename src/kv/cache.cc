@@ -31,11 +31,19 @@ uint32_t KvLayout::MostRows(uint32_t layer) const {
 }
 
 CodedLayout KvLayout::coded() const {
-  CodedLayout c{codec, {}, kv_heads, head_dim, context, sequences};
+  const bool tiles = codec != nullptr && codec->segment_unit() == 0;
+  CodedLayout c{tiles ? codec : nullptr, {}, kv_heads, head_dim, context, sequences};
   for (uint32_t l = 0; l < layers; ++l) {
     if (Codes(l)) c.layers.push_back(l);
   }
   return c;
+}
+
+SegmentLayout KvLayout::segments() const {
+  const bool used = codec != nullptr && codec->segment_unit() != 0;
+  SegmentLayout s{used ? codec : nullptr, 0, kv_heads, head_dim, context, sequences};
+  for (uint32_t l = 0; l < layers; ++l) s.layers += Segments(l) ? 1 : 0;
+  return s;
 }
 
 uint64_t KvLayout::tile_bytes() const {
@@ -72,6 +80,7 @@ uint64_t KvLayout::total_pages() const {
 uint64_t KvLayout::BytesRead(uint32_t depth) const {
   uint64_t bytes = 0;
   const CodedLayout coded_pages = coded();
+  const SegmentLayout coded_segments = segments();
   for (uint32_t l = 0; l < layers; ++l) {
     if (!Attends(l)) continue;
     if (Reads(l) && depth > 0) {
@@ -85,7 +94,8 @@ uint64_t KvLayout::BytesRead(uint32_t depth) const {
     uint32_t held = window[l] == 0 ? depth : std::min(window[l], depth);
     held = std::min(held, MostRows(l));
     if (Codes(l)) {
-      bytes += coded_pages.PagesOf(depth) * coded_pages.page_bytes();
+      bytes += coded_pages.PagesOf(depth) * coded_pages.page_bytes() +
+               coded_segments.SegmentBytes(codec->CodedKeys(depth));
       held -= codec->CodedValues(depth);
     }
     bytes += Tiles(held) * tile_bytes();
@@ -111,8 +121,12 @@ uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   const uint64_t kept = layout.kept().bytes();
   if (kept > kMaxPoolBytes) return kMaxPoolBytes;
   const CodedLayout coded = layout.coded();
+  const SegmentLayout segments = layout.segments();
+  if (segments.pool_bytes() > kMaxPoolBytes) return kMaxPoolBytes;
   return PagesBytes(layout) + PagesBytes(coded.page_bytes(), coded.pages()) +
-         StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal);
+         StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal) +
+         Buffer::Reserved(segments.pool_bytes(), Pages::kNormal) +
+         Buffer::Reserved(segments.sums_bytes(), Pages::kNormal);
 }
 
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
@@ -122,7 +136,7 @@ uint64_t KvCache::TableBytes(const KvLayout& layout) {
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
   const uint64_t coded = std::min(layout.coded().pages(), kMaxPages);
   return entries * sizeof(uint8_t*) + coded * (sizeof(uint8_t*) + sizeof(uint32_t)) +
-         pages * (sizeof(uint32_t) + sizeof(uint16_t));
+         pages * (sizeof(uint32_t) + sizeof(uint16_t)) + layout.segments().heap_bytes();
 }
 
 Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
@@ -154,6 +168,7 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   SNUG_ASSIGN(cache.states_, StateStore::Create(layout.states, ledger));
   SNUG_ASSIGN(cache.kept_, KeptRows::Create(layout.kept(), ledger));
   SNUG_ASSIGN(cache.coded_, CodedPages::Create(layout.coded(), ledger));
+  SNUG_ASSIGN(cache.segments_, CodedSegments::Create(layout.segments(), ledger));
   cache.added_.resize(cache.coding_.size());
   return cache;
 }
@@ -190,8 +205,14 @@ uint64_t KvCache::held_bytes() const {
     for (const uint32_t l : dropping_) kept += s.rows[row_[l]];
   }
   kept *= layout_.kv_heads * layout_.kept().row_bytes();
+  for (uint32_t s = 0; s < sequences_.size(); ++s) {
+    for (const uint32_t l : coding_) {
+      if (!layout_.Segments(l)) continue;
+      kept += (rows(s, l) - coded(s, l).keys) * layout_.segments().row_bytes();
+    }
+  }
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
-         coded_.held_bytes();
+         coded_.held_bytes() + segments_.held_bytes();
 }
 
 void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
@@ -292,6 +313,7 @@ void KvCache::Clear(uint32_t sequence) {
   states_.Clear(sequence);
   kept_.Clear(sequence);
   coded_.Clear(sequence);
+  segments_.Clear(sequence);
   std::fill(s.rows.begin(), s.rows.end(), 0u);
   s.length = 0;
 }

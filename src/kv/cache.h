@@ -8,7 +8,7 @@
 // method (keep/keep.h) drops or merges rows, each head has pages of its own; rows of layers without
 // a window then lie in any order, the newest last, and kept_rows.h knows which tokens they are.
 // Where a codec (codec/codec.h) takes rows over, pages of layers without a window have the newest
-// rows, and coded_pages.h has those before.
+// rows, and coded_pages.h or coded_segments.h has those before.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,7 @@
 #include "kernel/attention.h"
 #include "kv/codec/codec.h"
 #include "kv/coded_pages.h"
+#include "kv/coded_segments.h"
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
 #include "kv/read/read.h"
@@ -60,6 +61,9 @@ struct KvLayout {
   }
   // Whether keys lie as values do (AttentionArgs::key_rows).
   bool KeyRows(uint32_t layer) const { return Reads(layer) && !Codes(layer) && read->key_rows(); }
+  bool Segments(uint32_t layer) const { return Codes(layer) && codec->segment_unit() != 0; }
+  // Whether attention may be asked what the layer's rows get.
+  bool Observes(uint32_t layer) const { return Drops(layer) || Segments(layer); }
   // Of a tile of a head, in the pages of all layers: a pool has pages of one size.
   uint64_t index_bytes() const { return read == nullptr ? 0 : read->IndexBytes(head_dim); }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
@@ -67,6 +71,7 @@ struct KvLayout {
   // Rows of a head at most, at full context.
   uint32_t MostRows(uint32_t layer) const;
   CodedLayout coded() const;
+  SegmentLayout segments() const;
   uint64_t page_bytes() const;
   uint64_t tile_bytes() const;  // keys and values of 64 tokens of a layer
   // Pages of each group that a sequence of `tokens` tokens holds at most in one layer.
@@ -146,7 +151,8 @@ class KvCache {
   const KvLayout& layout() const { return layout_; }
   size_t key_tile_bytes() const { return key_tile_; }
   size_t value_tile_bytes() const { return value_tile_; }
-  uint64_t coded_page_bytes() const { return coded_.page_bytes(); }
+  // Bytes of what the codec has of a layer.
+  uint64_t coded_bytes(uint32_t sequence, uint32_t layer) const;
   StateStore& states() { return states_; }
   // Bytes of pages and states in use now.
   uint64_t held_bytes() const;
@@ -175,6 +181,8 @@ class KvCache {
   void EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool);
   void EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added, uint32_t tile,
                   uint32_t head);
+  // The codec codes the segments that it is due of the layer's rows; false where there are none.
+  bool EncodeSegments(uint32_t sequence, uint32_t layer, ThreadPool& pool);
   // Pages all of whose rows are coded go back to the pool.
   void FreeCoded(uint32_t sequence, uint32_t layer);
 
@@ -194,6 +202,7 @@ class KvCache {
   std::vector<uint32_t> kept_row_;  // [layers] their number among those
   uint32_t followed_ = 0;           // rows that each head of the last of them dropped of a prompt
   CodedPages coded_;
+  CodedSegments segments_;
   std::vector<uint32_t> coding_;          // the layers that are coded
   std::vector<uint32_t> coded_row_;       // [layers] their number among those
   std::vector<CodedPages::Added> added_;  // [coding_] of EncodeRows

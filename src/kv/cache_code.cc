@@ -7,7 +7,14 @@
 namespace snug {
 
 CodedRows KvCache::coded(uint32_t sequence, uint32_t layer) const {
-  return layout_.Codes(layer) ? coded_.rows(sequence, coded_row_[layer]) : CodedRows();
+  if (!layout_.Codes(layer)) return {};
+  const uint32_t k = coded_row_[layer];
+  return layout_.Segments(layer) ? segments_.rows(sequence, k) : coded_.rows(sequence, k);
+}
+
+uint64_t KvCache::coded_bytes(uint32_t sequence, uint32_t layer) const {
+  if (layout_.Segments(layer)) return segments_.bytes(sequence, coded_row_[layer]);
+  return coded(sequence, layer).end() * coded_.page_bytes();
 }
 
 void KvCache::EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added,
@@ -28,7 +35,26 @@ void KvCache::FreeCoded(uint32_t sequence, uint32_t layer) {
   }
 }
 
+bool KvCache::EncodeSegments(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
+  const uint32_t k = coded_row_[layer];
+  bool any = false;
+  while (segments_.Grow(sequence, k, rows(sequence, layer))) {
+    any = true;
+    pool.For(layout_.kv_heads, [&](size_t head, int) {
+      const StoredRows stored{layout_.key_type, layout_.value_type, table(sequence, layer),
+                              head * key_tile_, layout_.kv_heads * key_tile_ + head * value_tile_};
+      segments_.Encode(sequence, k, static_cast<uint32_t>(head), stored);
+    });
+  }
+  if (any) FreeCoded(sequence, layer);
+  return any;
+}
+
 void KvCache::EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
+  if (layout_.Segments(layer)) {
+    EncodeSegments(sequence, layer, pool);
+    return segments_.EndLayer(sequence, coded_row_[layer], rows(sequence, layer));
+  }
   const CodedPages::Added added = coded_.Grow(sequence, coded_row_[layer], rows(sequence, layer));
   if (!added.any()) return;
   const uint32_t first = added.first_tile(), heads = layout_.kv_heads;
@@ -41,6 +67,17 @@ void KvCache::EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
 
 void KvCache::EncodeRows(uint32_t sequence, ThreadPool& pool) {
   bool any = false;
+  if (layout_.codec->segment_unit() != 0) {
+    const uint32_t held = length(sequence);
+    segments_.Commit(sequence, held - 1);
+    for (const uint32_t layer : coding_) {
+      if (!EncodeSegments(sequence, layer, pool)) continue;
+      segments_.EndLayer(sequence, coded_row_[layer], held);
+      any = true;
+    }
+    if (any) segments_.EndToken(sequence, held);
+    return;
+  }
   for (size_t i = 0; i < coding_.size(); ++i) {
     added_[i] = coded_.Grow(sequence, static_cast<uint32_t>(i), rows(sequence, coding_[i]));
     any = any || added_[i].any();

@@ -8,10 +8,12 @@ namespace snug {
 
 void KvCache::BeginPrompt(uint32_t sequence, uint32_t tokens, std::string_view text) {
   kept_.BeginPrompt(sequence, length(sequence), tokens, text);
+  segments_.BeginPrompt(sequence, length(sequence), tokens);
 }
 
 void KvCache::BeginLayer(uint32_t sequence, uint32_t layer) {
   if (layout_.Drops(layer)) kept_.BeginLayer(kept_row_[layer], rows(sequence, layer));
+  if (layout_.Segments(layer)) segments_.BeginLayer(coded_row_[layer]);
 }
 
 void KvCache::EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
@@ -53,6 +55,7 @@ uint32_t KvCache::DropFromPrompt(uint32_t sequence, uint32_t layer, ThreadPool& 
 void KvCache::EndPrompt(uint32_t sequence) {
   sequences_[sequence].length += kept_.prompt_tokens();
   kept_.EndPrompt();
+  segments_.EndPrompt();
 }
 
 void KvCache::DropRows(uint32_t sequence, ThreadPool& pool) {
@@ -113,6 +116,9 @@ void KvCache::FreePages(uint32_t sequence, uint32_t layer, uint32_t rows) {
 }
 
 ColumnSums KvCache::Watch(uint32_t sequence, uint32_t layer, uint32_t position, uint32_t tokens) {
+  if (layout_.Segments(layer)) {
+    return segments_.Watch(sequence, coded_row_[layer], rows(sequence, layer), tokens);
+  }
   if (!layout_.Drops(layer)) return {tokens, nullptr, 0, {}};
   return kept_.Watch(sequence, kept_row_[layer], rows(sequence, layer), position, tokens);
 }

@@ -154,7 +154,8 @@ void Blocks::Observe(uint32_t layer) {
         task_of(a, sums, static_cast<uint32_t>(task),
                 thread_scratch_ + thread * thread_scratch_bytes_);
       });
-      const uint64_t tiles = (a.first_pos + a.tokens + kTileTokens - 1) / kTileTokens;
+      const uint64_t tiles =
+          (a.first_pos + a.tokens + kTileTokens - 1) / kTileTokens - sums.first_tile;
       kv_bytes_ += tiles * config_.kv_heads * cache_.key_tile_bytes();
     };
     if (sums.noise.temperature != 0) {
@@ -196,7 +197,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     const KeptRows::Bias bias = cache_.bias(s.sequence, layer);
     a.bias = bias.rows;
     a.bias_stride = bias.stride;
-    if (log_sums_ != nullptr && cache_.layout().Drops(layer)) {
+    if (log_sums_ != nullptr && cache_.layout().Observes(layer)) {
       a.log_sums = log_sums_ + size_t{s.first_row} * c.heads;
     }
     a.out = attended_ + s.first_row * width;
@@ -218,7 +219,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     const uint32_t seen = a.first_pos + a.tokens;
     uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + a.tokens);
     if (a.coded.codec != nullptr) {
-      kv_bytes_ += a.coded.end() * cache_.coded_page_bytes();
+      kv_bytes_ += cache_.coded_bytes(s.sequence, layer);
       read -= std::min(a.coded.keys, a.coded.values);
     }
     kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
@@ -240,7 +241,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     first = last;
   }
   AttendChosenRows(layer);
-  if (log_sums_ != nullptr && cache_.layout().Drops(layer)) Observe(layer);
+  if (log_sums_ != nullptr && cache_.layout().Observes(layer)) Observe(layer);
 }
 
 void Blocks::ProjectOut(const LayerWeights& w) {

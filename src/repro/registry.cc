@@ -80,6 +80,13 @@ constexpr CacheClaim kWindowkv[] = {
     Closer("layers of a group may share what their first one chose",
            {{}, "windowkv:budget=0.2", {}}, {{}, "windowkv:budget=0.2,group=1,beta=1", {}}),
 };
+constexpr CacheSetting kZip{"zipcache", {}, {}};
+constexpr CacheClaim kZipCache[] = {
+    Kl("four bits for rows that are attended to and two for the others cost little", kZip, 0.1),
+    Closer("they cost less than two bits for all rows", kZip, kKivi2),
+    Bytes("they take a fifth of the bytes, the exact rows included, where prompts are long", kZip,
+          0.2),
+};
 
 constexpr Repro kRepros[] = {
     {"chelsea", "Hu et al. 2025, arXiv 2506.11418", nullptr, kChelsea, kNotShown},
@@ -94,6 +101,7 @@ constexpr Repro kRepros[] = {
     {"superpipeline", "Abbasi and Lim, arXiv 2410.08791", ReproSuperpipeline, {}, {}},
     {"tova", "Oren et al. 2024, arXiv 2401.06104", nullptr, kTova, kNotShown},
     {"windowkv", "Zuo et al. 2025, arXiv 2503.17922", nullptr, kWindowkv, kNotShown},
+    {"zipcache", "He et al. 2024, arXiv 2405.14256", nullptr, kZipCache, kNotShown},
 };
 
 }  // namespace

@@ -35,8 +35,13 @@ EngineOptions CodecOptions(const std::string& arch, const std::string& spec, boo
 }
 
 constexpr const char* kCodecSpecs[] = {
-    "kivi:group=16,residual=32", "kivi:bits=4,group=16,residual=48",
-    "kivi:key-bits=4,value-bits=2,group=16,residual=128", "million:residual=64", "million:dims=4"};
+    "kivi:group=16,residual=32",
+    "kivi:bits=4,group=16,residual=48",
+    "kivi:key-bits=4,value-bits=2,group=16,residual=128",
+    "million:residual=64",
+    "million:dims=4",
+    "zipcache:gap=32",
+    "zipcache:hi=8,ratio=0.7,gap=48,selection=shared,exact=0.03"};
 constexpr const char* kCodecArchs[] = {"llama", "qwen2", "gemma3"};
 
 TEST(EngineCodec, WhereNothingIsCodedNotABitChanges) {
@@ -45,7 +50,8 @@ TEST(EngineCodec, WhereNothingIsCodedNotABitChanges) {
     auto dense = OpenOrFail(CodecOptions(arch, ""));
     const auto tokens = SomeTokens(127, dense->config().vocab);
     const auto reference = testing::PromptAndTokens(*dense, 0, tokens, 100);
-    for (const char* spec : {"kivi:group=16,residual=128", "million:residual=128"}) {
+    for (const char* spec :
+         {"kivi:group=16,residual=128", "million:residual=128", "zipcache:gap=128"}) {
       auto engine = OpenOrFail(CodecOptions(arch, spec));
       EXPECT_EQ(testing::PromptAndTokens(*engine, 0, tokens, 100), reference) << arch << spec;
       EXPECT_EQ(engine->cache().coded(0, engine->config().layers - 1).codec, nullptr);
@@ -77,7 +83,9 @@ TEST(EngineCodec, CountsAreThoseOfTheRule) {
   const auto residual = [](uint32_t n) { return (n - 1) / 64 * 64; };  // 1 to 64 stay exact
   const Rule kRules[] = {{"kivi:group=16,residual=32", [](uint32_t n) { return n / 32 * 32; },
                           [](uint32_t n) { return n > 32 ? n - 32 : 0; }},
-                         {"million:residual=64", residual, residual}};
+                         {"million:residual=64", residual, residual},
+                         {"zipcache:gap=32", [](uint32_t n) { return n / 32 * 32; },
+                          [](uint32_t n) { return n / 32 * 32; }}};
   for (const Rule& rule : kRules) {
     const EngineOptions o = CodecOptions("qwen2", rule.spec);
     SNUG_NEED(o.model_path);
@@ -149,7 +157,8 @@ TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
   };
   for (const char* arch : kCodecArchs) {
     for (const char* spec :
-         {"kivi:group=16,residual=32", "million:residual=64", "million:dims=4,residual=64"}) {
+         {"kivi:group=16,residual=32", "million:residual=64", "million:dims=4,residual=64",
+          "zipcache:gap=20,segment=40", "zipcache:hi=4,lo=4,ratio=0,gap=50"}) {
       check(arch, spec);
     }
   }
@@ -219,13 +228,17 @@ TEST(EngineCodec, FullContextsFitThePoolsExactly) {
     o.sequences = 2;
     auto engine = OpenOrFail(o);
     testing::ExpectFullContextsFit(*engine, spec);
-    // What is held: the coded tiles, and those that have an exact row.
+    // What is held: what is coded, a prompt's segment and those after it, and tiles that have an
+    // exact row.
     const KvLayout& l = engine->cache().layout();
-    const uint32_t exact = l.codec->MostExact() - 1;
-    const uint64_t tiles = (256 - std::min(l.codec->CodedKeys(256), 256 - exact) + 63) / 64;
-    EXPECT_EQ(
-        engine->kv_bytes_held(),
-        2 * l.layers * (tiles * l.page_bytes() + l.coded().PagesOf(256) * l.coded().page_bytes()));
+    const uint32_t keys = l.codec->CodedKeys(256), prompt = l.codec->CodedKeys(240);
+    const uint64_t tiles = 4 - std::min(keys, l.codec->CodedValues(256)) / 64;
+    uint64_t coded = l.coded().PagesOf(256) * l.coded().page_bytes();
+    if (l.segments().codec != nullptr) {
+      coded = l.segments().SegmentBytes(prompt) + l.segments().SegmentBytes(keys - prompt) +
+              (256 - keys) * l.segments().row_bytes();
+    }
+    EXPECT_EQ(engine->kv_bytes_held(), 2 * l.layers * (tiles * l.page_bytes() + coded)) << spec;
     engine->Clear(0);
     engine->Clear(1);
     EXPECT_EQ(engine->kv_bytes_held(), 0u);
@@ -269,6 +282,21 @@ TEST(EngineCodec, RefusedByName) {
   testing::ExpectRefused(o, {"rolled back"});
   o.lookup = false;
   o.read = *ParseRead("quest");
+  o.codec = *ParseCodec("zipcache");
+  testing::ExpectRefused(o, {"--kv zipcache observes", "not read are not observed"});
+  o.read = *ParseRead("double-sparsity");
+  o.channels = "none";
+  testing::ExpectRefused(o, {"--kv zipcache observes", "not read are not observed"});
+  o.read = nullptr;
+  o.channels.clear();
+  o.keep = *ParseKeep("h2o");
+  testing::ExpectRefused(o, {"leave holes in the groups of --kv zipcache"});
+  o.keep = nullptr;
+  o.lookup = true;
+  testing::ExpectRefused(o, {"--kv zipcache", "rolled back"});
+  o.lookup = false;
+  o.read = *ParseRead("quest");
+  o.codec = *ParseCodec("million");
   o.codebooks = CodecOptions("llama", "million").codebooks;
   testing::ExpectRefused(o, {"rows that --kv million has taken over"});
   testing::ExpectRefused(CodecOptions("llama", "kivi:group=64,residual=64"),
@@ -292,6 +320,11 @@ TEST(EngineCodec, WrongParametersAreNamed) {
   error("million:dims=3", "dims=3 is neither 2 nor 4");
   error("million:dims=8", "dims=8 is outside 2 .. 4");
   error("million:residual=96", "residual=96 is no multiple of the 64");
+  error("zipcache:hi=3", "hi=3 is none of 2, 4, 8 and 16");
+  error("zipcache:hi=2,lo=4", "lo=4 is more than hi=2");
+  error("zipcache:ratio=1.5", "ratio=1.5 is outside 0 .. 1");
+  error("zipcache:gap=0", "gap=0 is outside 1 ..");
+  error("zipcache:selection=all", "selection");
   EXPECT_TRUE(ParseCodec("kivi").ok());
   EXPECT_TRUE(NamesCodec("kivi:bits=9"));
   EXPECT_FALSE(NamesCodec("q8_0"));

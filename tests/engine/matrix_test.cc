@@ -37,6 +37,7 @@ const std::map<std::string, std::string, std::less<>> kSmall = {
     {"quest", "quest:tokens=48,dense-layers=1"},
     {"snapkv", "snapkv:budget=70,answer=10"},
     {"windowkv", "windowkv:budget=70,group=2,answer=10"},
+    {"zipcache", "zipcache:gap=20"},
 };
 std::string Small(std::string_view name, const std::string& otherwise) {
   const auto it = kSmall.find(name);

@@ -55,6 +55,8 @@ class Cache {
 
   size_t width() const { return size_t{s_.heads} * s_.head_dim; }
   bool by_query_head = false;
+  std::vector<uint32_t> probes;  // not empty: the queries that count
+  uint32_t first_tile = 0;
 
   // Attention of all tokens in chunks; sums over the queries from `from` on.
   void Run(uint32_t chunk, bool exact, uint32_t from, std::vector<float>* out,
@@ -90,7 +92,16 @@ class Cache {
         for (uint32_t h = 0; h < a.heads; ++h) CombinePartials(a, plan, partial.data(), r, h);
       }
       if (first + a.tokens <= from) continue;
-      const ColumnSums to{from - std::min(from, first), sums->data(), kStride, {}, by_query_head};
+      ColumnSums to{from - std::min(from, first), sums->data(), kStride, {}, by_query_head};
+      if (!probes.empty()) {
+        const auto begin = std::lower_bound(probes.begin(), probes.end(), first);
+        const auto end = std::lower_bound(begin, probes.end(), first + a.tokens);
+        if (begin == end) continue;
+        to.probe = &*begin;
+        to.probes = static_cast<uint32_t>(end - begin);
+        to.probe_base = first;
+      }
+      to.first_tile = first_tile;
       for (uint32_t t = ObserveTasks(a); t-- > 0;) ObserveTask(a, to, t, scratch);
     }
   }
@@ -102,6 +113,7 @@ class Cache {
     const uint32_t group = s_.heads / s_.kv_heads;
     std::vector<float> row(s_.head_dim);
     for (uint32_t t = from; t < kTokens; ++t) {
+      if (!probes.empty() && !std::binary_search(probes.begin(), probes.end(), t)) continue;
       for (uint32_t h = 0; h < s_.heads; ++h) {
         const uint32_t kv = h / group;
         std::vector<double> w;
@@ -182,6 +194,35 @@ TEST(Observe, SumsOfQueryHeadsAreThoseOfTheSoftmaxOnEveryTarget) {
       }
       cache.Run(7, true, 250, &out, &parts);
       EXPECT_EQ(parts, sums) << s.head_dim;
+    }
+  }
+  UseTarget(0);
+}
+
+TEST(Observe, ProbesAloneCountOnEveryTarget) {
+  for (const int64_t target : RunnableTargets()) {
+    UseTarget(target);
+    for (const Shape& s : kShapes) {
+      Cache cache(s);
+      cache.probes = {0, 5, 6, 63, 64, 130, 201, 202, 203, 290, 299};
+      std::vector<float> out, sums, parts;
+      cache.Run(128, true, 0, &out, &sums);
+      const auto reference = cache.Sums(0);
+      for (size_t i = 0; i < sums.size(); ++i) {
+        ASSERT_NEAR(sums[i], reference[i], 1e-4 * (1 + reference[i])) << s.head_dim << " " << i;
+      }
+      for (const uint32_t chunk : {1u, 7u, kTokens}) {
+        cache.Run(chunk, true, 0, &out, &parts);
+        EXPECT_EQ(parts, sums) << s.head_dim << " " << chunk;
+      }
+      // Tiles before the first are left out, and the sums begin with it.
+      cache.first_tile = 2;
+      cache.Run(7, true, 0, &out, &parts);
+      for (uint32_t h = 0; h < s.kv_heads; ++h) {
+        for (size_t i = 128; i < kTokens; ++i) {
+          ASSERT_EQ(parts[h * kStride + i - 128], sums[h * kStride + i]) << s.head_dim << " " << i;
+        }
+      }
     }
   }
   UseTarget(0);

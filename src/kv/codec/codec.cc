@@ -10,6 +10,7 @@ namespace {
 constexpr const CodecEntry* kCodecs[] = {
     &kCodecKivi,     //
     &kCodecMillion,  //
+    &kCodecZipCache,
 };
 
 }  // namespace

@@ -19,11 +19,21 @@
 #include "base/status.h"
 #include "kernel/tile_codec.h"
 #include "kv/method.h"
+#include "kv/observations.h"
 
 namespace snug {
 
 class Codebooks;
 struct CodebookShape;
+
+// What is known of the rows of a segment that is about to be coded.
+struct SegmentScores {
+  uint32_t heads = 0, rows = 0;
+  // [heads, stride] the attention that probes gave to each row, and [rows] how many saw it.
+  const float* sums = nullptr;
+  size_t stride = 0;
+  const uint32_t* probes = nullptr;
+};
 
 class KvCodec : public KvMethod {
  public:
@@ -34,9 +44,27 @@ class KvCodec : public KvMethod {
   // Tokens at most that are not coded, keys and values, the one that a step adds included.
   virtual uint32_t MostExact() const = 0;
   // Its tiles of a layer, for heads of a size; they live no longer than the codec. kUsage where it
-  // has none.
-  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim,
-                                                         uint32_t layer) const = 0;
+  // has none; null where it codes segments.
+  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*head_dim*/,
+                                                         uint32_t /*layer*/) const {
+    return std::shared_ptr<const TileCodec>();
+  }
+
+  // --- codecs of segments: what is taken over at once, keys and values of the same tokens, is
+  // coded together, in an order that depends on what was observed of it. Tokens of the smallest
+  // segment, of which every other one is a multiple; 0: tiles are coded.
+  virtual uint32_t segment_unit() const { return 0; }
+  virtual uint32_t segment_most() const { return UINT32_MAX; }
+  // As Tiles.
+  virtual Result<std::shared_ptr<const SegmentCodec>> Segments(uint32_t /*head_dim*/) const {
+    return std::shared_ptr<const SegmentCodec>();
+  }
+  // Probes alone.
+  virtual Observations observes() const { return {}; }
+  // The order in which rows of one head are coded, numbers within the segment; `room` has as many
+  // floats. A function of its arguments alone; heads are asked in parallel.
+  virtual void Order(const SegmentScores& /*scores*/, uint32_t /*head*/, std::span<float> /*room*/,
+                     std::span<uint32_t> /*order*/) const {}
 
   // Whether it goes by codebooks (codebooks.h); before it has them its tiles have sizes only.
   virtual bool needs_codebooks() const { return false; }

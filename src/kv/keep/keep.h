@@ -16,29 +16,9 @@
 #include "base/spec.h"
 #include "base/status.h"
 #include "kv/method.h"
+#include "kv/observations.h"
 
 namespace snug {
-
-inline constexpr uint32_t kAllQueries = UINT32_MAX;
-
-// What a method asks attention to tell: for every held row, the attention that queries gave it
-// (ColumnSums of kernel/attention.h).
-struct Observations {
-  uint32_t prompt_queries = 0;  // of a prompt, so many of its last queries; kAllQueries: all
-  bool decode = false;          // of every token after the prompt, too
-  bool carried = false;         // sums go on from step to step; otherwise each begins at zero
-  // Weights of a flattened, noisy softmax (ScoreNoise) instead of attention's own.
-  struct Noise {
-    bool on = false, gumbel = false;
-    uint64_t seed = 0;
-    // The temperature: in a prompt, and after so many tokens of the answer.
-    double first = 1, last = 1;
-    uint32_t tokens = 1;
-  } noise;
-  // Of prompts alone: what each query head gave, instead of the mean over those of a KV head.
-  bool by_query_head = false;
-  bool any() const { return prompt_queries != 0 || decode; }
-};
 
 // A layer among those that the method is asked about.
 struct KeepPlace {
