@@ -48,6 +48,14 @@ void CopyValue(KvType type, const uint8_t* from, size_t from_slot, size_t head_d
 
 class TileCodec;  // tile_codec.h
 
+// Coded rows that are also kept as they were stored, and are read so.
+struct ExactRows {
+  uint32_t count = 0;
+  const uint32_t* tokens = nullptr;  // [count] ascending
+  // [count, kv_heads, head_dim] of the cache's types: f16, bf16 or f32.
+  const uint8_t *keys = nullptr, *values = nullptr;
+};
+
 // Rows of one sequence in one layer that a codec holds: those of tokens [0, keys) have coded keys,
 // those of tokens [0, values) coded values.
 struct CodedRows {
@@ -55,6 +63,7 @@ struct CodedRows {
   uint32_t keys = 0, values = 0;
   // Page bases by tile: the coded keys of all KV heads, then their coded values.
   const uint8_t* const* tiles = nullptr;
+  ExactRows exact;
   // Tiles that are the codec's to walk, having a coded row.
   uint32_t end() const {
     return static_cast<uint32_t>(((keys > values ? keys : values) + kTileTokens - 1) / kTileTokens);

@@ -31,7 +31,7 @@ uint32_t KvLayout::MostRows(uint32_t layer) const {
 }
 
 CodedLayout KvLayout::coded() const {
-  CodedLayout c{codec, {}, kv_heads, head_dim, context, sequences};
+  CodedLayout c{codec, {}, kv_heads, head_dim, context, sequences, key_type, value_type};
   for (uint32_t l = 0; l < layers; ++l) {
     if (Codes(l)) c.layers.push_back(l);
   }
@@ -112,6 +112,7 @@ uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   if (kept > kMaxPoolBytes) return kMaxPoolBytes;
   const CodedLayout coded = layout.coded();
   return PagesBytes(layout) + PagesBytes(coded.page_bytes(), coded.pages()) +
+         Buffer::Reserved(coded.most_exact_bytes(), Pages::kNormal) +
          StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal);
 }
 

@@ -20,14 +20,14 @@ TEST(AffineCodec, PacksAsByHand) {
   const Floats keys = {-1, 0, 2, 3, 0.4f, 6, -1, 9};
   const AffineCodec codec({2, 4, 2, 2});
   std::vector<uint8_t> tile(codec.key_tile_bytes());
-  codec.EncodeKeys(KvType::kF16, DenseTile(keys, 2, false).data(), 0, 4, tile.data());
+  codec.EncodeKeys(KvType::kF16, DenseTile(keys, 2, false).data(), {}, 0, 4, tile.data());
   EXPECT_EQ(tile[0], 0x1C);
   EXPECT_EQ(tile[16], 0xE4);
   const float expected[4][2] = {{-1, 0}, {2, 3}, {0, 6}, {-1, 9}};
   const float scores[] = {-2, 1, -6, -11};
   for (size_t t = 0; t < 4; ++t) {
     float k[2];
-    codec.LoadKey(tile.data(), t, k);
+    codec.LoadKey(tile.data(), {}, t, k);
     EXPECT_EQ(k[0], expected[t][0]);
     EXPECT_EQ(k[1], expected[t][1]);
     EXPECT_EQ(2 * k[0] - k[1], scores[t]);
@@ -82,11 +82,11 @@ TEST(AffineCodec, KeysByChannelAndValuesByToken) {
   }
   const AffineCodec codec({dim, 32, 2, 2});
   std::vector<uint8_t> k(codec.key_tile_bytes()), v(codec.value_tile_bytes());
-  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), 0, kTileTokens, k.data());
+  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), {}, 0, kTileTokens, k.data());
   codec.EncodeValues(KvType::kF16, DenseTile(values, dim, true).data(), 0, kTileTokens, v.data());
   Floats row(dim);
   for (size_t t = 0; t < kTileTokens; ++t) {
-    codec.LoadKey(k.data(), t, row.data());
+    codec.LoadKey(k.data(), {}, t, row.data());
     EXPECT_EQ(row, Floats(keys.begin() + t * dim, keys.begin() + (t + 1) * dim));
     codec.LoadValue(v.data(), t, row.data());
     EXPECT_EQ(row, Floats(values.begin() + t * dim, values.begin() + (t + 1) * dim));

@@ -7,5 +7,6 @@ namespace snug {
 
 extern const CodecEntry kCodecKivi;
 extern const CodecEntry kCodecMillion;
+extern const CodecEntry kCodecRotateKv;
 
 }  // namespace snug
