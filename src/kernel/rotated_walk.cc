@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <span>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernel/rotated_walk.cc"
@@ -157,18 +158,29 @@ static void DecodeKeysOf(const RotatedFormat& f, const RotatedBasis& basis, cons
   }
 }
 
+// The scales and offsets of a head's values, [groups][64] each.
+struct ValueTables {
+  ValueTables(const RotatedFormat& f, const uint8_t* tile) {
+    const uint8_t* from = tile + kTileTokens * f.head_dim * f.bits / 8;
+    for (size_t i = 0; i < 2 * f.head_dim / f.value_group * kTileTokens; i += kLanes) {
+      hn::Store(LoadHalves(from + i * sizeof(uint16_t)), DF(), scales + i);
+    }
+    offsets = scales + f.head_dim / f.value_group * kTileTokens;
+  }
+  HWY_ALIGN float scales[2 * kMaxHeadDim / kWide * kTileTokens];
+  const float* offsets;
+};
+
 // to [head_dim / kWide][64][kWide]: the values of a head, transformed.
 template <class Codes>
-static void DecodeValuesOf(const RotatedFormat& f, const uint8_t* tile, float* to) {
+static void DecodeValuesOf(const RotatedFormat& f, const uint8_t* tile, const ValueTables& tables,
+                           float* to) {
   const DF d;
   const size_t row_bytes = f.head_dim * Codes::kBits / 8;
-  const auto* scales = reinterpret_cast<const uint16_t*>(tile + kTileTokens * row_bytes);
-  const uint16_t* offsets = scales + f.head_dim / f.value_group * kTileTokens;
   for (size_t c = 0; c < f.head_dim; c += kWide) {
     const size_t g = c / f.value_group * kTileTokens;
     for (size_t t = 0; t < kTileTokens; ++t) {
-      const VF s = hn::Set(d, HalfToFloat(scales[g + t]));
-      const VF m = hn::Set(d, HalfToFloat(offsets[g + t]));
+      const VF s = hn::Set(d, tables.scales[g + t]), m = hn::Set(d, tables.offsets[g + t]);
       VF code[kPass];
       Codes::Load(tile + t * row_bytes + c * Codes::kBits / 8, code);
       float* row = to + c * kTileTokens + t * kWide;
@@ -196,8 +208,10 @@ struct RotatedKeys {
   const uint8_t* next;
 };
 struct RotatedValues {
-  size_t head_dim;
-  const float* decoded;
+  const RotatedFormat* format;
+  const uint8_t* codes;
+  const ValueTables* tables;
+  const float* decoded;  // null: codes are multiplied as they are
   const uint8_t* next;
 };
 
@@ -233,8 +247,41 @@ template <class F>
 static HWY_INLINE void ForProducts(const RotatedValues& t, const float* x, size_t x_stride,
                                    size_t n, const F& f) {
   HWY_ALIGN float sums[kRowTile * kWide];
-  for (size_t c = 0; c < t.head_dim; c += kWide) {
-    MultiplyRows(WideRows{t.decoded + c * kTileTokens}, kTileTokens, x, x_stride, n, sums);
+  const DF d;
+  const size_t dim = t.format->head_dim, bits = t.format->bits, row_bytes = dim * bits / 8;
+  if (t.decoded != nullptr) {
+    for (size_t c = 0; c < dim; c += kWide) {
+      MultiplyRows(WideRows{t.decoded + c * kTileTokens}, kTileTokens, x, x_stride, n, sums);
+      f(c, sums);
+    }
+    return;
+  }
+  // x (s code + m) is (x s) code and x m, which is the same for all channels of a group.
+  HWY_ALIGN float scaled[kRowTile * kTileTokens];
+  float offset[kRowTile];
+  for (size_t c = 0; c < dim; c += kWide) {
+    if (c % t.format->value_group == 0) {
+      const size_t g = c / t.format->value_group * kTileTokens;
+      for (size_t r = 0; r < n; ++r) {
+        VF sum = hn::Zero(d);
+        for (size_t i = 0; i < kTileTokens; i += kLanes) {
+          const VF v = hn::LoadU(d, x + r * x_stride + i);
+          hn::Store(hn::Mul(v, hn::Load(d, t.tables->scales + g + i)), d,
+                    scaled + r * kTileTokens + i);
+          sum = hn::MulAdd(v, hn::Load(d, t.tables->offsets + g + i), sum);
+        }
+        offset[r] = Sum(sum);
+      }
+    }
+    const uint8_t* codes = t.codes + c * bits / 8;
+    bits == 2
+        ? MultiplyRows(Rows<TwoBits>{codes, row_bytes}, kTileTokens, scaled, kTileTokens, n, sums)
+        : MultiplyRows(Rows<FourBits>{codes, row_bytes}, kTileTokens, scaled, kTileTokens, n, sums);
+    for (size_t r = 0; r < n; ++r) {
+      for (size_t i = r * kWide; i < (r + 1) * kWide; i += kLanes) {
+        hn::Store(hn::Add(hn::Load(d, sums + i), hn::Set(d, offset[r])), d, sums + i);
+      }
+    }
     f(c, sums);
   }
 }
@@ -254,8 +301,16 @@ static void PutValue(size_t slot, size_t dim, float* value, float* decoded) {
   }
 }
 
-// Rows of a tile that are exact: those kept so, and those in `args.tiles` from what is coded to
-// `seen`.
+// The exact rows kept of a tile's coded ones.
+static std::span<const uint32_t> KeptRows(const ExactRows& exact, TileAt at, size_t coded) {
+  const uint32_t first = at.tile * static_cast<uint32_t>(kTileTokens);
+  const uint32_t* end = exact.tokens + exact.count;
+  const uint32_t* from = std::lower_bound(exact.tokens, end, first);
+  return {from, std::lower_bound(from, end, first + static_cast<uint32_t>(coded))};
+}
+
+// Puts exact rows of a tile in their places: those kept, and those in `args.tiles` from what is
+// coded to `seen`.
 static void PutExactRows(const RotatedBasis& basis, const AttentionArgs& args, TileAt at,
                          size_t coded, size_t seen, float* keys, float* values) {
   const size_t dim = args.head_dim;
@@ -268,12 +323,11 @@ static void PutExactRows(const RotatedBasis& basis, const AttentionArgs& args, T
     PutValue(slot, dim, row, values);
   };
   const ExactRows& exact = args.coded.exact;
-  const uint32_t* end = exact.tokens + exact.count;
-  for (const uint32_t* t = std::lower_bound(exact.tokens, end, first);
-       t != end && *t < first + coded; ++t) {
-    const size_t begin = (static_cast<size_t>(t - exact.tokens) * args.kv_heads + at.head) * dim;
+  for (const uint32_t& t : KeptRows(exact, at, coded)) {
+    const auto number = static_cast<size_t>(&t - exact.tokens);
+    const size_t begin = (number * args.kv_heads + at.head) * dim;
     put(
-        *t - first, [&](size_t c) { return StoredValue(args.key_type, exact.keys, begin + c); },
+        t - first, [&](size_t c) { return StoredValue(args.key_type, exact.keys, begin + c); },
         [&](size_t c) { return StoredValue(args.value_type, exact.values, begin + c); });
   }
   if (coded >= seen) return;
@@ -296,14 +350,19 @@ static void WalkRotatedT(const RotatedFormat& f, const RotatedBasis& basis,
     const size_t tile_pos = size_t{at.tile} * kTileTokens;
     f.bits == 2 ? DecodeKeysOf<TwoBits>(f, basis, now.keys, at.head, decoded)
                 : DecodeKeysOf<FourBits>(f, basis, now.keys, at.head, decoded);
-    f.bits == 2 ? DecodeValuesOf<TwoBits>(f, now.values, decoded_values)
-                : DecodeValuesOf<FourBits>(f, now.values, decoded_values);
-    // The last row sees most; whoever sees less has weights of 0 there.
-    const auto seen = static_cast<size_t>(b.state[b.rows - 1].position) + 1 - tile_pos;
-    PutExactRows(basis, args, at, std::min(args.coded.keys - tile_pos, kTileTokens),
-                 std::min(seen, kTileTokens), decoded, decoded_values);
-    CodedTile(b, RotatedKeys{&basis.rotary, at.tile, dim, decoded, nullptr},
-              RotatedValues{dim, decoded_values, nullptr}, static_cast<int64_t>(tile_pos));
+    const ValueTables tables(f, now.values);
+    RotatedValues values{&f, now.values, &tables, nullptr, nullptr};
+    const size_t coded = std::min(args.coded.keys - tile_pos, kTileTokens);
+    if (coded < kTileTokens || !KeptRows(args.coded.exact, at, coded).empty()) {
+      f.bits == 2 ? DecodeValuesOf<TwoBits>(f, now.values, tables, decoded_values)
+                  : DecodeValuesOf<FourBits>(f, now.values, tables, decoded_values);
+      values.decoded = decoded_values;
+      // The last row sees most; whoever sees less has weights of 0 there.
+      const auto seen = static_cast<size_t>(b.state[b.rows - 1].position) + 1 - tile_pos;
+      PutExactRows(basis, args, at, coded, std::min(seen, kTileTokens), decoded, decoded_values);
+    }
+    CodedTile(b, RotatedKeys{&basis.rotary, at.tile, dim, decoded, nullptr}, values,
+              static_cast<int64_t>(tile_pos));
   }
   // Coded tiles are a split's first, so that all of its sums so far are transformed.
   for (size_t r = 0; r < b.rows; ++r) HadamardT(dim, b.state[r].out);

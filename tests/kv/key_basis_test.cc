@@ -120,7 +120,7 @@ TEST_F(KeyOrders, BasesHoldWhatTheyPlan) {
   const auto plain = KeyBasis::Create(c, frequencies, 200, nullptr, Owner::kKv, ledger);
   ASSERT_TRUE(plain.ok());
   EXPECT_EQ(plain->OfLayer(0).places, nullptr);
-  Ledger small(4096);
+  Ledger small(1024);
   EXPECT_EQ(KeyBasis::Create(c, frequencies, 200, nullptr, Owner::kKv, small).error().code,
             Code::kDoesNotFit);
 }
