@@ -209,7 +209,7 @@ TEST(RotatedCodec, DecodedRowsAreNearTheStoredOnes) {
         all += std::pow(rows[h][i], 2);
       }
     }
-    EXPECT_LT(lost, (s.bits == 2 ? 0.2 : 0.01) * all) << s.heads.dim;
+    EXPECT_LT(lost, (s.bits == 2 ? 0.4 : 0.02) * all) << s.heads.dim;
     // A value's neighbours are not touched.
     StoreValue(KvType::kF16, rows[0].data(), s.heads.dim, 9, dense.data());
     c.codec.EncodeValues(KvType::kF16, dense.data(), 9, 1, values.data());
@@ -219,7 +219,7 @@ TEST(RotatedCodec, DecodedRowsAreNearTheStoredOnes) {
       lost += std::pow(row[i] - rows[0][i], 2);
       all += std::pow(rows[0][i], 2);
     }
-    EXPECT_LT(lost, (s.bits == 2 ? 0.2 : 0.01) * all) << s.heads.dim;
+    EXPECT_LT(lost, (s.bits == 2 ? 0.4 : 0.02) * all) << s.heads.dim;
     c.codec.LoadValue(values.data(), 8, row.data());
     EXPECT_EQ(row, Floats(s.heads.dim, 0.0f));
   }
