@@ -96,6 +96,7 @@ Status ResolveCache(const EngineArgs& args, EngineOptions* o) {
     }
     SNUG_ASSIGN(o->codec, ParseCodec(args.kv));
     o->codebooks = args.codebooks;
+    o->permutation = args.permutation;
     return {};
   }
   std::string k = args.kv, v = args.kv;
@@ -191,6 +192,9 @@ void EngineArgs::AddKeep(Verb verb) {
   verb.Add("--kv-codebooks", codebooks,
            "the codebooks that --kv million goes by (snug calibrate --codebooks)")
       .Environment("SNUG_KV_CODEBOOKS");
+  verb.Add("--kv-permutation", permutation,
+           "the order of key channels that --kv rotatekv goes by (snug calibrate --permutation)")
+      .Environment("SNUG_KV_PERMUTATION");
 }
 
 void EngineArgs::ShowConfig() const {

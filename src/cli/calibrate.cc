@@ -1,5 +1,5 @@
 // snug calibrate: what is measured over a text: which inputs of each matrix matter, which channels
-// of the keys, or the codebooks of keys and values.
+// of the keys, the codebooks of keys and values, or the order of key channels.
 #include <fmt/format.h>
 
 #define XXH_INLINE_ALL
@@ -14,6 +14,7 @@
 #include "engine/calibrate.h"
 #include "format/fingerprint.h"
 #include "kv/codec/codebooks.h"
+#include "kv/codec/key_basis.h"
 #include "kv/read/channels.h"
 
 namespace snug::cli {
@@ -23,13 +24,15 @@ struct CalibrateArgs {
   EngineArgs engine;
   std::string text, out;
   uint32_t chunks = 0;
-  bool channels = false, codebooks = false, json = false, quiet = false;
+  bool channels = false, codebooks = false, permutation = false, json = false, quiet = false;
   CodebookOptions training;
+  uint32_t heads = 0;
 
   Observation observes() const {
-    return channels    ? Observation::kChannels
-           : codebooks ? Observation::kCodebooks
-                       : Observation::kCalibrate;
+    return channels      ? Observation::kChannels
+           : codebooks   ? Observation::kCodebooks
+           : permutation ? Observation::kKeyOrder
+                         : Observation::kCalibrate;
   }
 };
 
@@ -58,13 +61,18 @@ Status CheckTraining(const CalibrateArgs& a) {
   return {};
 }
 
-// What a run over the text leaves, where that is no importance matrix: a ranking of channels, or
-// codebooks.
+// What a run over the text leaves, where that is no importance matrix: a ranking of channels,
+// codebooks, or an order of key channels.
 Status WriteArtefact(const CalibrateArgs& a, Engine& engine, uint64_t tokens) {
   SNUG_ASSIGN(const auto file, ModelFile::Open(a.engine.model));
   SNUG_ASSIGN(std::string weights, WeightsFingerprint(*file));
   const MeasuredOn source{std::move(weights), RotarySettings(engine.config().rope), a.text, tokens};
   if (a.channels) return WriteChannels(a.out, engine.channel_statistics()->Rank(), source);
+  if (a.permutation) {
+    KeyOrder order = engine.key_order_statistics()->Order();
+    order.source = source;
+    return WriteKeyOrder(a.out, order);
+  }
   CodebookTraining& training = *engine.codebook_training();
   if (training.vectors() < kFewVectors) {
     fmt::print(stderr,
@@ -94,6 +102,7 @@ Result<Json> Calibrate(CalibrateArgs& a) {
   options.plane_head = false;
   options.observe = a.observes();
   options.training = a.training;
+  options.transform_heads = a.heads;
   options.caller_bytes = (text.size() + 2) * sizeof(Token);
   Progress loading("reading weights", ProgressUnit::kBytes, a.quiet || a.json);
   options.on_load = [&](uint64_t done, uint64_t total) {
@@ -178,11 +187,14 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
       "          snug calibrate model.gguf "
       "--text book.txt --channels -o channels.json\n"
       "          snug calibrate model.gguf "
-      "--text book.txt --codebooks -o books.safetensors");
+      "--text book.txt --codebooks -o books.safetensors\n"
+      "          snug calibrate model.gguf "
+      "--text book.txt --permutation -o permutation.json");
   a->engine.Add(calibrate);
   calibrate.Add("--text,-f,--file", a->text, "the text, in chunks of -c tokens").Required();
   calibrate
-      .Add("-o,--output", a->out, "the importance matrix, the ranking or the codebooks to write")
+      .Add("-o,--output", a->out,
+           "the importance matrix, the ranking, the codebooks or the permutation to write")
       .Required();
   const Option channels =
       calibrate.Flag("--channels", a->channels,
@@ -201,6 +213,17 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
            "keys and values that a codebook is learnt from, at most")
       .Default()
       .Needs(codebooks);
+  const Option permutation =
+      calibrate
+          .Flag("--permutation", a->permutation,
+                "order the channels of the keys by their means instead, for --kv rotatekv")
+          .Excludes(channels)
+          .Excludes(codebooks);
+  calibrate
+      .Add("--heads", a->heads,
+           "KV heads that a transform covers (0: 4, or as many as divide them)")
+      .Default()
+      .Needs(permutation);
   calibrate.Add("--chunks", a->chunks, "chunks to use (0: all)").Default();
   calibrate.Flag("-q,--quiet", a->quiet, "no progress");
   calibrate.Flag("--json", a->json, "one JSON object on stdout");
@@ -216,9 +239,10 @@ void AddCalibrate(CLI::App& app, int* exit_code) {
     } else {
       const auto matrices = (*done)["matrices"].get<uint64_t>();
       fmt::print("{}: {} over {} chunks of {} tokens\n", a->out,
-                 a->channels    ? "channels ranked"
-                 : a->codebooks ? "codebooks learnt"
-                                : fmt::format("{} matrices", matrices),
+                 a->channels      ? "channels ranked"
+                 : a->codebooks   ? "codebooks learnt"
+                 : a->permutation ? "key channels ordered"
+                                  : fmt::format("{} matrices", matrices),
                  (*done)["chunks"].get<uint64_t>(), (*done)["chunk_size"].get<uint64_t>());
     }
   });

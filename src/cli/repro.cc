@@ -132,6 +132,8 @@ void AddRepro(CLI::App& app, int* exit_code) {
       .Environment("SNUG_KV_CHANNELS");
   repro.Add("--kv-codebooks", a->options.codebooks, "as `snug run` takes it: for million")
       .Environment("SNUG_KV_CODEBOOKS");
+  repro.Add("--kv-permutation", a->options.permutation, "as `snug run` takes it: for rotatekv")
+      .Environment("SNUG_KV_PERMUTATION");
   repro.Add("-o,--out", a->out,
             "write repro.md, repro.json and repro.html into this folder (--all: \"repro\")");
   repro

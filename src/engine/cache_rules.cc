@@ -57,18 +57,33 @@ Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
                           "that fails is rolled back, which coded rows cannot be",
                   "--speculate off");
   }
+  bool spans = false;  // whether a row of the codec is of several heads
+  if (o.codec != nullptr) {
+    const auto tiles = o.codec->Tiles(c.kv_heads, c.head_dim, 0);
+    if (!tiles.ok()) return tiles.error();
+    spans = *tiles != nullptr && (*tiles)->key_heads() > 1;
+  }
+  if (keeps && spans) {
+    return refuse(fmt::format("rows go head by head, and those of --kv {} span all {} KV heads",
+                              o.codec->spec(), c.kv_heads),
+                  "--kv f16, q8_0 or q4_0, which encode each head by itself, or no --kv-keep");
+  }
   if (keeps && o.codec != nullptr) {
     return refuse(fmt::format("rows that go one by one leave holes in the groups of --kv {}",
                               o.codec->spec()),
                   "--kv f16, q8_0 or q4_0, which encode each row by itself, or no --kv-keep");
   }
   if (o.codec != nullptr) {
-    SNUG_TRY(o.codec->Tiles(c.head_dim, 0));
     SNUG_TRY(o.codec->Segments(c.head_dim));
     if (o.codec->needs_codebooks() && o.codebooks.empty()) {
       return refuse("it needs codebooks of the model",
                     "learn them once: snug calibrate MODEL --text TEXT --codebooks -o FILE; then "
                     "give --kv-codebooks FILE");
+    }
+    if (o.codec->needs_order() && o.permutation.empty()) {
+      return refuse("it needs a permutation of the model's key channels",
+                    "measure it once: snug calibrate MODEL --text TEXT --permutation -o FILE; then "
+                    "give --kv-permutation FILE (or sort=off)");
     }
   }
   if (keeps) {
@@ -111,6 +126,13 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
         "one of the two");
   }
   if (o.codec != nullptr) {
+    SNUG_ASSIGN(const auto tiles, o.codec->Tiles(c.kv_heads, c.head_dim, 0));
+    if (tiles != nullptr && tiles->key_heads() > 1) {
+      return refuse(fmt::format("each KV head reads rows of its own, and those of --kv {} span all "
+                                "{} KV heads",
+                                o.codec->spec(), c.kv_heads),
+                    "--kv f16, bf16, q8_0 or q4_0, or no --kv-read");
+    }
     return refuse(fmt::format("rows that --kv {} has taken over cannot be gathered one by one",
                               o.codec->spec()),
                   "--kv f16, bf16, q8_0 or q4_0, or no --kv-read");

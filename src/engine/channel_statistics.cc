@@ -31,7 +31,7 @@ double* ChannelStatistics::Sums(uint32_t layer, uint32_t kv_head) const {
 }
 
 void ChannelStatistics::Rotated(uint32_t layer, const float* q, const float* k, const float* /*v*/,
-                                uint32_t rows) {
+                                uint32_t rows, uint32_t /*first_pos*/) {
   const uint32_t dim = model_.head_dim, group = model_.heads / model_.kv_heads;
   seen_[layer] = true;
   for (uint32_t r = 0; r < rows; ++r) {

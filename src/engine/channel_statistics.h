@@ -23,8 +23,8 @@ class ChannelStatistics final : public ProductObserver {
   void Enter(const Part&, const uint8_t*, uint32_t) override {}
   PackedMatrix See(const PackedMatrix& w, const Activations&) override { return w; }
   void Embedded(float*, size_t) override {}
-  void Rotated(uint32_t layer, const float* q, const float* k, const float* v,
-               uint32_t rows) override;
+  void Rotated(uint32_t layer, const float* q, const float* k, const float* v, uint32_t rows,
+               uint32_t first_pos) override;
 
   // Channels by what was summed, of equal ones the first; of the layers that saw tokens.
   ChannelRanking Rank() const;

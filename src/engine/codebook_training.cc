@@ -92,7 +92,7 @@ uint32_t CodebookTraining::vectors() const {
 // Keeps a uniform sample of all vectors that a layer has had so far (Vitter 1985, algorithm R),
 // chosen by their numbers: tokens in order, of each its heads.
 void CodebookTraining::Rotated(uint32_t layer, const float*, const float* k, const float* v,
-                               uint32_t rows) {
+                               uint32_t rows, uint32_t /*first_pos*/) {
   const auto at = std::lower_bound(shape_.layers.begin(), shape_.layers.end(), layer);
   if (at == shape_.layers.end() || *at != layer) return;
   const auto l = static_cast<size_t>(at - shape_.layers.begin());

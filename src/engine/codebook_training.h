@@ -36,8 +36,8 @@ class CodebookTraining final : public ProductObserver {
   void Enter(const Part&, const uint8_t*, uint32_t) override {}
   PackedMatrix See(const PackedMatrix& w, const Activations&) override { return w; }
   void Embedded(float*, size_t) override {}
-  void Rotated(uint32_t layer, const float* q, const float* k, const float* v,
-               uint32_t rows) override;
+  void Rotated(uint32_t layer, const float* q, const float* k, const float* v, uint32_t rows,
+               uint32_t first_pos) override;
 
   // Vectors that each book is learnt from.
   uint32_t vectors() const;

@@ -12,6 +12,7 @@
 #include "kernel/ops.h"
 #include "kernel/targets.h"
 #include "kv/codec/codebooks.h"
+#include "kv/codec/key_basis.h"
 #include "kv/read/channels.h"
 
 namespace snug {
@@ -48,6 +49,9 @@ Status Engine::Load() {
     SNUG_TRY(LoadChannels());
   }
   if (NeedsCodebooks() && !options_.codebooks.empty()) SNUG_TRY(CheckCodebooks());
+  if (options_.codec != nullptr && options_.codec->needs_order() && !options_.permutation.empty()) {
+    SNUG_TRY(CheckPermutation());
+  }
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
   options_.snapshots = static_cast<int32_t>(plan_.snapshots);
@@ -98,7 +102,7 @@ Status Engine::Load() {
   embedding_row_.resize(RowBufferBytes(*embedding_));
 
   KvLayout kv = MakeKvLayout(config(), options_, plan_.chunk);
-  SNUG_ASSIGN(kv.codec, LoadCodec());
+  SNUG_ASSIGN(kv.codec, LoadCodec(divisors));
   SNUG_ASSIGN(KvCache cache, KvCache::Create(kv, *ledger_));
   cache_ = std::make_unique<KvCache>(std::move(cache));
   const BlocksLayout blocks =
@@ -119,6 +123,12 @@ Status Engine::Load() {
     SNUG_ASSIGN(codebook_training_,
                 CodebookTraining::Create(config(), options_.training, plan_.threads, *ledger_));
     Observe(codebook_training_.get());
+  } else if (options_.observe == Observation::kKeyOrder) {
+    const RopeTable rope(config().rope, divisors);
+    SNUG_ASSIGN(key_order_statistics_,
+                KeyOrderStatistics::Create(config(), options_.transform_heads, options_.context,
+                                           rope.frequencies(), *ledger_));
+    Observe(key_order_statistics_.get());
   } else if (options_.observe == Observation::kProbe) {
     SNUG_ASSIGN(weight_probe_, WeightProbe::Create(layout_, config().vocab, *ledger_, *pool_));
     Observe(weight_probe_.get());
@@ -144,7 +154,29 @@ Status Engine::CheckCodebooks() {
   return file.Check(config(), weights);
 }
 
-Result<std::shared_ptr<const KvCodec>> Engine::LoadCodec() {
+Status Engine::CheckPermutation() {
+  SNUG_ASSIGN(const KeyOrder order, ReadKeyOrder(options_.permutation, config()));
+  SNUG_ASSIGN(const std::string weights, Fingerprint());
+  return CheckKeyOrder(options_.permutation, order, config(), weights);
+}
+
+Result<std::shared_ptr<const KeyBasis>> Engine::LoadBasis(const float* divisors) {
+  KeyOrder order;
+  const bool ordered = options_.codec->needs_order();
+  if (ordered) {
+    SNUG_ASSIGN(order, ReadKeyOrder(options_.permutation, config()));
+  }
+  const RopeTable rope(config().rope, divisors);
+  SNUG_ASSIGN(KeyBasis basis, KeyBasis::Create(config(), rope.frequencies(), options_.context,
+                                               ordered ? &order : nullptr, Owner::kKv, *ledger_));
+  return std::make_shared<const KeyBasis>(std::move(basis));
+}
+
+Result<std::shared_ptr<const KvCodec>> Engine::LoadCodec(const float* divisors) {
+  if (options_.codec != nullptr && options_.codec->needs_basis()) {
+    SNUG_ASSIGN(auto basis, LoadBasis(divisors));
+    return options_.codec->WithBasis(std::move(basis));
+  }
   if (!NeedsCodebooks()) return options_.codec;
   SNUG_ASSIGN(const CodebookFile file, CodebookFile::Open(options_.codebooks, config()));
   SNUG_ASSIGN(auto books, file.Read(*ledger_));

@@ -16,6 +16,7 @@
 #include "engine/calibrate.h"
 #include "engine/channel_statistics.h"
 #include "engine/codebook_training.h"
+#include "engine/key_order_statistics.h"
 #include "engine/planner.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
@@ -65,6 +66,7 @@ class Engine {
   Calibration* calibration() { return calibration_.get(); }
   ChannelStatistics* channel_statistics() { return channel_statistics_.get(); }
   CodebookTraining* codebook_training() { return codebook_training_.get(); }
+  KeyOrderStatistics* key_order_statistics() { return key_order_statistics_.get(); }
   WeightProbe* weight_probe() { return weight_probe_.get(); }
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
@@ -123,8 +125,11 @@ class Engine {
   Status Load();
   Status LoadChannels();
   Status CheckCodebooks();
-  // The codec that the cache is to use: options().codec, with its codebooks where it needs some.
-  Result<std::shared_ptr<const KvCodec>> LoadCodec();
+  Status CheckPermutation();
+  // The codec that the cache is to use: options().codec, with its codebooks where it needs some, or
+  // with how keys were rotated, and the order of their channels.
+  Result<std::shared_ptr<const KvCodec>> LoadCodec(const float* divisors);
+  Result<std::shared_ptr<const KeyBasis>> LoadBasis(const float* divisors);
   bool NeedsCodebooks() const {
     return options_.codec != nullptr && options_.codec->needs_codebooks();
   }
@@ -169,7 +174,8 @@ class Engine {
   std::unique_ptr<WeightProbe> weight_probe_;
   std::unique_ptr<ChannelStatistics> channel_statistics_;
   std::unique_ptr<CodebookTraining> codebook_training_;
-  ProductObserver* observer_ = nullptr;  // one of the four, or null
+  std::unique_ptr<KeyOrderStatistics> key_order_statistics_;
+  ProductObserver* observer_ = nullptr;  // one of the five, or null
   LayerWeights globals_;
   const TensorInfo* embedding_ = nullptr;
   std::vector<uint8_t> embedding_row_;       // raw bytes of one row

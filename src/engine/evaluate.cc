@@ -50,8 +50,10 @@ Result<std::string> CacheName(const EngineOptions& options, const MemoryPlan& pl
   std::string name = plan.cache;
   const bool channels = options.read != nullptr && options.read->needs_channels();
   const bool codebooks = options.codec != nullptr && options.codec->needs_codebooks();
-  for (const std::string& path : {channels ? options.channels : std::string(),
-                                  codebooks ? options.codebooks : std::string()}) {
+  const bool order = options.codec != nullptr && options.codec->needs_order();
+  for (const std::string& path :
+       {channels ? options.channels : std::string(), codebooks ? options.codebooks : std::string(),
+        order ? options.permutation : std::string()}) {
     if (path.empty()) continue;
     SNUG_ASSIGN(const std::string hash, HashOfEnds(path));
     name += " by " + hash;

@@ -9,6 +9,7 @@
 #include "engine/calibrate.h"
 #include "engine/channel_statistics.h"
 #include "engine/codebook_training.h"
+#include "engine/key_order_statistics.h"
 #include "engine/kv_budget.h"
 #include "engine/lookup.h"
 #include "engine/split_head.h"
@@ -16,6 +17,7 @@
 #include "format/recipe.h"
 #include "kv/cache.h"
 #include "kv/codec/codebooks.h"
+#include "kv/codec/key_basis.h"
 #include "model/blocks.h"
 #include "text/tokenizer.h"
 
@@ -108,6 +110,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
     plan.scratch_bytes += ChannelStatistics::Bytes(c);
   if (x.options.observe == Observation::kCodebooks)
     plan.scratch_bytes += CodebookTraining::Bytes(c, x.options.training, x.threads);
+  if (x.options.observe == Observation::kKeyOrder)
+    plan.scratch_bytes += KeyOrderStatistics::Bytes(c, x.options.context);
   plan.kv_bytes_per_token_at_context = kv.BytesRead(plan.context);
   constexpr uint32_t kSamples = 16;
   for (uint32_t i = 0; i < kSamples; ++i) {
@@ -458,6 +462,13 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
     SNUG_ASSIGN(const CodebookFile books, CodebookFile::Open(options.codebooks, c));
     SNUG_TRY(options.codec->CheckCodebooks(books.shape()));
     codebooks = books.shape().bytes();
+  }
+  if (options.codec != nullptr && options.codec->needs_order()) {
+    SNUG_ASSIGN(const KeyOrder order, ReadKeyOrder(options.permutation, c));
+    SNUG_TRY(options.codec->CheckOrder(order, c.kv_heads));
+  }
+  if (options.codec != nullptr && options.codec->needs_basis()) {
+    codebooks += KeyBasis::Bytes(c, options.context);
   }
   const uint64_t held =
       options.base_bytes != 0 ? options.base_bytes : ReadProcessMemory().rss + kBaseGrowth;

@@ -36,8 +36,8 @@ class Engine;
 // What a budget of the cache may choose: what types or codec leave open, or these too.
 enum class KvChoice : uint8_t { kGiven, kEncoding };
 // What watches: nothing, the sums of an importance matrix, a probe of sensitivity, what queries and
-// keys give on each channel, or a sample of keys and values.
-enum class Observation : uint8_t { kNone, kCalibrate, kProbe, kChannels, kCodebooks };
+// keys give on each channel, a sample of keys and values, or the sums of key channels.
+enum class Observation : uint8_t { kNone, kCalibrate, kProbe, kChannels, kCodebooks, kKeyOrder };
 
 struct EngineOptions {
   std::string model_path;
@@ -51,6 +51,7 @@ struct EngineOptions {
   uint32_t logit_rows = 1;                   // rows of logits one step may ask for (at most chunk)
   Observation observe = Observation::kNone;  // memory for what watches the products
   CodebookOptions training;                  // of Observation::kCodebooks
+  uint32_t transform_heads = 0;              // of Observation::kKeyOrder: see KeyOrderStatistics
   bool lookup = false;                       // memory for prompt-lookup speculation
   int threads = 0;                           // 0: all usable CPUs
   uint64_t base_bytes = 0;    // code, stacks and heap beside the engine's own; 0: measured
@@ -67,6 +68,7 @@ struct EngineOptions {
   std::shared_ptr<const ReadMethod> read;  // which rows a decoded token reads; null: all
   std::string channels;                    // file of the ranking of channels that `read` may need
   std::string codebooks;                   // file of the codebooks that `codec` may need
+  std::string permutation;                 // file of the order of key channels that it may need
   bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
   bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
@@ -102,7 +104,7 @@ struct MemoryPlan {
   uint64_t base_bytes = 0, vocab_bytes = 0, weight_bytes = 0, io_bytes = 0;
   uint64_t weight_bytes_at_load = 0;  // of weight_bytes, those held while bounce buffers load them
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
-  uint64_t codebook_bytes = 0;      // of kv_bytes, what a codec's codebooks take
+  uint64_t codebook_bytes = 0;      // of kv_bytes, what a codec's codebooks or basis take
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_tile_bytes = 0, kv_state_bytes = 0;  // 64 rows of a layer, states of a sequence
   std::string cache;                               // how it is held, as options ask for it

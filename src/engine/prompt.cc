@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "engine/engine.h"
+#include "kv/extremes.h"
 
 namespace snug {
 
@@ -20,6 +21,11 @@ Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens
   blocks_->set_next_layer(nullptr);
   cache_->BeginLayer(sequence, layer);
   const uint32_t length = cache_->length(sequence);
+  if (cache_->layout().Codes(layer) && length == 0) {
+    cache_->KeepExact(
+        sequence, layer,
+        TokensOfExtremes(hidden_.as<float>(), tokens, dim, options_.codec->Extremes()));
+  }
   Status status;
   for (uint32_t done = 0; done < tokens && status.ok();) {
     const uint32_t n = std::min(plan_.chunk, tokens - done);

@@ -59,7 +59,7 @@ void QuantizeAffine(const float* x, size_t n, size_t bits, uint8_t* codes, uint1
   }
 }
 
-void AffineCodec::EncodeKeys(KvType type, const uint8_t* from, size_t slot, size_t n,
+void AffineCodec::EncodeKeys(KvType type, const uint8_t* from, TileAt /*at*/, size_t slot, size_t n,
                              uint8_t* to) const {
   assert(slot % f_.group == 0 && n % f_.group == 0);
   const size_t d = f_.head_dim;
@@ -96,7 +96,7 @@ void AffineCodec::EncodeValues(KvType type, const uint8_t* from, size_t slot, si
   }
 }
 
-void AffineCodec::LoadKey(const uint8_t* tile, size_t slot, float* k) const {
+void AffineCodec::LoadKey(const uint8_t* tile, TileAt /*at*/, size_t slot, float* k) const {
   const Codes codes(tile, f_.key_bits, f_.head_dim);
   const Groups groups(const_cast<uint8_t*>(tile), f_, f_.key_bits);
   for (size_t c = 0; c < f_.head_dim; ++c) {

@@ -61,6 +61,14 @@ struct CodedSegment {
   const uint8_t* data = nullptr;
 };
 
+// Coded rows that are also kept as they were stored, and are read so.
+struct ExactRows {
+  uint32_t count = 0;
+  const uint32_t* tokens = nullptr;  // [count] ascending
+  // [count, kv_heads, head_dim] of the cache's types: f16, bf16 or f32.
+  const uint8_t *keys = nullptr, *values = nullptr;
+};
+
 // Rows of one sequence in one layer that a codec holds: those of tokens [0, keys) have coded keys,
 // those of tokens [0, values) coded values.
 struct CodedRows {
@@ -69,6 +77,7 @@ struct CodedRows {
   // Of codecs of tiles, page bases by tile: the coded keys of all KV heads, then their coded
   // values.
   const uint8_t* const* tiles = nullptr;
+  ExactRows exact;
   // Of codecs of segments, which hold keys as values, in the order of their tokens.
   const CodedSegment* segments = nullptr;
   uint32_t segment_count = 0;

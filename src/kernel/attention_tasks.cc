@@ -254,6 +254,17 @@ namespace {
 // A token's key or value, whoever holds it.
 template <bool kValue>
 void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) {
+  const ExactRows& exact = a.coded.exact;
+  const uint32_t* kept = std::lower_bound(exact.tokens, exact.tokens + exact.count, token);
+  if (kept != exact.tokens + exact.count && *kept == token) {
+    const size_t first =
+        (static_cast<size_t>(kept - exact.tokens) * a.kv_heads + head) * a.head_dim;
+    for (size_t d = 0; d < a.head_dim; ++d) {
+      row[d] = kValue ? StoredValue(a.value_type, exact.values, first + d)
+                      : StoredValue(a.key_type, exact.keys, first + d);
+    }
+    return;
+  }
   if (a.coded.codec != nullptr && token < (kValue ? a.coded.values : a.coded.keys)) {
     return a.coded.codec->LoadRow(a, head, token, kValue, row);
   }

@@ -34,8 +34,9 @@ void Encode(const ProductFormat& f, const float* book, KvType type, const uint8_
 
 }  // namespace
 
-void ProductCodec::EncodeKeys(KvType type, const uint8_t* from, [[maybe_unused]] size_t slot,
-                              [[maybe_unused]] size_t n, uint8_t* to) const {
+void ProductCodec::EncodeKeys(KvType type, const uint8_t* from, TileAt /*at*/,
+                              [[maybe_unused]] size_t slot, [[maybe_unused]] size_t n,
+                              uint8_t* to) const {
   assert(slot == 0 && n == kTileTokens);
   const auto index = [&](size_t c, size_t t) { return KeyIndex(c, t, f_.head_dim); };
   Encode(f_, books_.keys, type, from, index, to);
@@ -47,7 +48,7 @@ void ProductCodec::EncodeValues(KvType type, const uint8_t* from, [[maybe_unused
   Encode(f_, books_.values, type, from, ValueIndex, to);
 }
 
-void ProductCodec::LoadKey(const uint8_t* tile, size_t slot, float* k) const {
+void ProductCodec::LoadKey(const uint8_t* tile, TileAt /*at*/, size_t slot, float* k) const {
   LoadProduct(f_, books_.keys, tile, slot, k);
 }
 

@@ -43,11 +43,11 @@ class ProductCodec final : public TileCodec {
   size_t value_tile_bytes() const override { return key_tile_bytes(); }
   size_t key_group() const override { return kTileTokens; }
   size_t value_group() const override { return kTileTokens; }
-  void EncodeKeys(KvType type, const uint8_t* from, size_t slot, size_t n,
+  void EncodeKeys(KvType type, const uint8_t* from, TileAt /*at*/, size_t slot, size_t n,
                   uint8_t* to) const override;
   void EncodeValues(KvType type, const uint8_t* from, size_t slot, size_t n,
                     uint8_t* to) const override;
-  void LoadKey(const uint8_t* tile, size_t slot, float* k) const override;
+  void LoadKey(const uint8_t* tile, TileAt /*at*/, size_t slot, float* k) const override;
   void LoadValue(const uint8_t* tile, size_t slot, float* v) const override;
   void Walk(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last, TileAt next,
             float* decoded) const override;

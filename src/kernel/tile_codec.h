@@ -29,24 +29,29 @@ class RowCodec {
                        float* to) const = 0;
 };
 
-// A coded tile holds 64 tokens of one KV head, keys and values apart. Which of them are coded is
-// for the caller to know (CodedRows).
+// A coded tile holds 64 tokens, keys and values apart: of one KV head, or of keys of several whose
+// rows cannot be told apart. Which of them are coded is for the caller to know (CodedRows).
 class TileCodec : public RowCodec {
  public:
   // Bytes of a tile, multiples of 64.
   virtual size_t key_tile_bytes() const = 0;
   virtual size_t value_tile_bytes() const = 0;
+  // KV heads that a row of keys spans: its tile is coded, at the first of them, from the tiles of
+  // all, which follow each other, and is walked by each.
+  virtual size_t key_heads() const { return 1; }
+  // Of a page's keys, of `heads` KV heads.
+  size_t key_bytes(size_t heads) const { return heads / key_heads() * key_tile_bytes(); }
   // Tokens whose keys (values) are coded together: slots below are whole multiples.
   virtual size_t key_group() const = 0;
   virtual size_t value_group() const = 0;
   // Codes slots [slot, slot + n) of a tile of type `type` (f16, bf16 or f32) into those of `to`. A
-  // function of these rows alone, however many are coded at once.
-  virtual void EncodeKeys(KvType type, const uint8_t* from, size_t slot, size_t n,
+  // function of these rows alone, and of where keys are, however many are coded at once.
+  virtual void EncodeKeys(KvType type, const uint8_t* from, TileAt at, size_t slot, size_t n,
                           uint8_t* to) const = 0;
   virtual void EncodeValues(KvType type, const uint8_t* from, size_t slot, size_t n,
                             uint8_t* to) const = 0;
   // The slow references' view: decodes a slot to float32 [head_dim].
-  virtual void LoadKey(const uint8_t* tile, size_t slot, float* k) const = 0;
+  virtual void LoadKey(const uint8_t* tile, TileAt at, size_t slot, float* k) const = 0;
   virtual void LoadValue(const uint8_t* tile, size_t slot, float* v) const = 0;
   void LoadRow(const AttentionArgs& args, uint32_t head, uint32_t row, bool value,
                float* to) const final;
@@ -83,19 +88,19 @@ inline float StoredValue(KvType type, const uint8_t* tile, size_t index) {
 struct CodedTiles {
   CodedTiles(const AttentionArgs& args, TileAt at) {
     const auto& codec = static_cast<const TileCodec&>(*args.coded.codec);
-    const size_t key_bytes = codec.key_tile_bytes();
     const uint8_t* page = args.coded.tiles[at.tile];
-    keys = page + at.head * key_bytes;
-    values = page + args.kv_heads * key_bytes + at.head * codec.value_tile_bytes();
+    keys = page + at.head / codec.key_heads() * codec.key_tile_bytes();
+    values = page + codec.key_bytes(args.kv_heads) + at.head * codec.value_tile_bytes();
   }
   const uint8_t *keys, *values;
 };
 
 inline void TileCodec::LoadRow(const AttentionArgs& args, uint32_t head, uint32_t row, bool value,
                                float* to) const {
-  const CodedTiles tiles(args, {head, static_cast<uint32_t>(row / kTileTokens)});
+  const TileAt at{head, static_cast<uint32_t>(row / kTileTokens)};
+  const CodedTiles tiles(args, at);
   value ? LoadValue(tiles.values, row % kTileTokens, to)
-        : LoadKey(tiles.keys, row % kTileTokens, to);
+        : LoadKey(tiles.keys, at, row % kTileTokens, to);
 }
 
 }  // namespace snug

@@ -32,7 +32,8 @@ uint32_t KvLayout::MostRows(uint32_t layer) const {
 
 CodedLayout KvLayout::coded() const {
   const bool tiles = codec != nullptr && codec->segment_unit() == 0;
-  CodedLayout c{tiles ? codec : nullptr, {}, kv_heads, head_dim, context, sequences};
+  CodedLayout c{
+      tiles ? codec : nullptr, {}, kv_heads, head_dim, context, sequences, key_type, value_type};
   for (uint32_t l = 0; l < layers; ++l) {
     if (Codes(l)) c.layers.push_back(l);
   }
@@ -124,6 +125,7 @@ uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   const SegmentLayout segments = layout.segments();
   if (segments.pool_bytes() > kMaxPoolBytes) return kMaxPoolBytes;
   return PagesBytes(layout) + PagesBytes(coded.page_bytes(), coded.pages()) +
+         Buffer::Reserved(coded.most_exact_bytes(), Pages::kNormal) +
          StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal) +
          Buffer::Reserved(segments.pool_bytes(), Pages::kNormal) +
          Buffer::Reserved(segments.sums_bytes(), Pages::kNormal);

@@ -122,6 +122,9 @@ class KvCache {
   void BeginLayer(uint32_t sequence, uint32_t layer);
   void ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n);
   void CommitLayer(uint32_t sequence, uint32_t layer, uint32_t n);
+  // Of a layer that is coded, before its rows are: the rows of these tokens of the prompt,
+  // ascending (at most the codec's Extremes()), stay exact.
+  void KeepExact(uint32_t sequence, uint32_t layer, std::span<const uint32_t> tokens);
   void EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool);
   void EndPrompt(uint32_t sequence);
   // After Commit of one token: drops or merges what does not stay.
@@ -179,6 +182,8 @@ class KvCache {
   void FreePages(uint32_t sequence, uint32_t layer, uint32_t rows);
   // The codec takes over what it is due of the layer's rows.
   void EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool);
+  // Stores the rows that stay exact, which are where attention has them.
+  void StoreExact(uint32_t sequence, uint32_t layer);
   void EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added, uint32_t tile,
                   uint32_t head);
   // The codec codes the segments that it is due of the layer's rows; false where there are none.

@@ -17,6 +17,20 @@ uint64_t KvCache::coded_bytes(uint32_t sequence, uint32_t layer) const {
   return coded(sequence, layer).end() * coded_.page_bytes();
 }
 
+void KvCache::KeepExact(uint32_t sequence, uint32_t layer, std::span<const uint32_t> tokens) {
+  if (layout_.Codes(layer)) coded_.KeepExact(sequence, coded_row_[layer], tokens);
+}
+
+void KvCache::StoreExact(uint32_t sequence, uint32_t layer) {
+  const std::span<const uint32_t> tokens = coded_.exact(sequence, coded_row_[layer]);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const uint8_t* page = table(sequence, layer)[tokens[i] / kTileTokens];
+    if (page == nullptr) return;  // an earlier prompt's
+    coded_.StoreExact(sequence, coded_row_[layer], i, tokens[i] % kTileTokens, page,
+                      page + layout_.kv_heads * key_tile_);
+  }
+}
+
 void KvCache::EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added,
                          uint32_t tile, uint32_t head) {
   const uint8_t* exact = table(sequence, layer)[tile];
@@ -55,6 +69,7 @@ void KvCache::EncodeLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
     EncodeSegments(sequence, layer, pool);
     return segments_.EndLayer(sequence, coded_row_[layer], rows(sequence, layer));
   }
+  StoreExact(sequence, layer);
   const CodedPages::Added added = coded_.Grow(sequence, coded_row_[layer], rows(sequence, layer));
   if (!added.any()) return;
   const uint32_t first = added.first_tile(), heads = layout_.kv_heads;

@@ -2,16 +2,31 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
+#include "kernel/kv_layout.h"
 #include "kv/tiles.h"
 
 namespace snug {
 
 uint64_t CodedLayout::page_bytes() const {
   if (codec == nullptr) return 0;
-  const auto tiles = codec->Tiles(head_dim, 0);
+  const auto tiles = codec->Tiles(heads, head_dim, 0);
   assert(tiles.ok());  // the plan has asked
-  return heads * ((*tiles)->key_tile_bytes() + (*tiles)->value_tile_bytes());
+  return (*tiles)->key_bytes(heads) + heads * (*tiles)->value_tile_bytes();
+}
+
+uint64_t CodedLayout::exact_row_bytes(KvType type) const {
+  return uint64_t{heads} * head_dim * (type == KvType::kF32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+uint64_t CodedLayout::exact_bytes() const {
+  if (codec == nullptr) return 0;
+  return codec->Extremes() * (exact_row_bytes(key_type) + exact_row_bytes(value_type));
+}
+
+uint64_t CodedLayout::most_exact_bytes() const {
+  return uint64_t{sequences} * layers.size() * exact_bytes();
 }
 
 uint32_t CodedLayout::PagesOf(uint32_t tokens) const {
@@ -28,17 +43,22 @@ Result<CodedPages> CodedPages::Create(const CodedLayout& layout, Ledger& ledger)
   p.layout_ = layout;
   if (layout.codec == nullptr) return p;
   for (const uint32_t layer : layout.layers) {
-    SNUG_ASSIGN(auto tiles, layout.codec->Tiles(layout.head_dim, layer));
+    SNUG_ASSIGN(auto tiles, layout.codec->Tiles(layout.heads, layout.head_dim, layer));
     p.tiles_.push_back(std::move(tiles));
   }
   p.page_bytes_ = layout.page_bytes();
   p.pages_ = layout.pages();
   SNUG_ASSIGN(p.pool_, Buffer::Allocate(ledger, Owner::kKv, p.pages_ * p.page_bytes_,
                                         Pages::kNormal, "pages of coded keys and values"));
+  SNUG_ASSIGN(p.exact_, Buffer::Allocate(ledger, Owner::kKv, layout.most_exact_bytes(),
+                                         Pages::kNormal, "rows that stay exact"));
   p.free_.resize(p.pages_);
   for (size_t i = 0; i < p.pages_; ++i) p.free_[i] = static_cast<uint32_t>(p.pages_ - 1 - i);
   p.lists_.resize(layout.sequences * layout.layers.size());
-  for (Layer& l : p.lists_) l.pages.assign(layout.PagesOf(layout.context), nullptr);
+  for (Layer& l : p.lists_) {
+    l.pages.assign(layout.PagesOf(layout.context), nullptr);
+    l.exact.reserve(layout.codec->Extremes());
+  }
   return p;
 }
 
@@ -77,20 +97,72 @@ void CodedPages::Encode(uint32_t sequence, uint32_t layer, const Added& added, u
     if (from < to) encode(from - tile * kTile, to - from);
   };
   slots(added.key_from, added.key_to, [&](size_t slot, size_t n) {
-    codec.EncodeKeys(type, keys, slot, n, page + head * codec.key_tile_bytes());
+    if (head % codec.key_heads() != 0) return;
+    codec.EncodeKeys(type, keys, {head, tile}, slot, n,
+                     page + head / codec.key_heads() * codec.key_tile_bytes());
   });
   slots(added.value_from, added.value_to, [&](size_t slot, size_t n) {
-    codec.EncodeValues(
-        type, values, slot, n,
-        page + layout_.heads * codec.key_tile_bytes() + head * codec.value_tile_bytes());
+    codec.EncodeValues(type, values, slot, n,
+                       page + codec.key_bytes(layout_.heads) + head * codec.value_tile_bytes());
   });
+}
+
+uint8_t* CodedPages::ExactKeys(uint32_t sequence, uint32_t layer) const {
+  auto& buffer = const_cast<Buffer&>(exact_);
+  return buffer.data() + (sequence * layout_.layers.size() + layer) * layout_.exact_bytes();
+}
+
+uint8_t* CodedPages::ExactValues(uint32_t sequence, uint32_t layer) const {
+  return ExactKeys(sequence, layer) +
+         layout_.codec->Extremes() * layout_.exact_row_bytes(layout_.key_type);
+}
+
+void CodedPages::KeepExact(uint32_t sequence, uint32_t layer, std::span<const uint32_t> tokens) {
+  assert(tokens.size() <= layout_.codec->Extremes());
+  At(sequence, layer).exact.assign(tokens.begin(), tokens.end());
+}
+
+std::span<const uint32_t> CodedPages::exact(uint32_t sequence, uint32_t layer) const {
+  return const_cast<CodedPages*>(this)->At(sequence, layer).exact;
+}
+
+void CodedPages::StoreExact(uint32_t sequence, uint32_t layer, size_t i, size_t slot,
+                            const uint8_t* keys, const uint8_t* values) {
+  const size_t d = layout_.head_dim, width = layout_.heads * d;
+  const auto store = [&](KvType type, const uint8_t* from, const auto& index, uint8_t* to) {
+    const size_t bytes = layout_.exact_row_bytes(type) / width, tile = KvTileBytes(type, d);
+    to += i * width * bytes;
+    for (size_t c = 0; c < width; ++c) {
+      std::memcpy(to + c * bytes, from + c / d * tile + index(c % d) * bytes, bytes);
+    }
+  };
+  store(
+      layout_.key_type, keys, [&](size_t c) { return KeyIndex(c, slot, d); },
+      ExactKeys(sequence, layer));
+  store(
+      layout_.value_type, values, [&](size_t c) { return ValueIndex(c, slot); },
+      ExactValues(sequence, layer));
+}
+
+uint64_t CodedPages::held_bytes() const {
+  if (layout_.codec == nullptr) return 0;
+  uint64_t exact = 0;
+  for (const Layer& l : lists_) exact += l.exact.size();
+  return (pages_ - free_.size()) * page_bytes_ +
+         exact * (layout_.exact_row_bytes(layout_.key_type) +
+                  layout_.exact_row_bytes(layout_.value_type));
 }
 
 CodedRows CodedPages::rows(uint32_t sequence, uint32_t layer) const {
   if (layout_.codec == nullptr) return {};
   const Layer& l = const_cast<CodedPages*>(this)->At(sequence, layer);
   if (l.keys == 0 && l.values == 0) return {};
-  return {tiles_[layer].get(), l.keys, l.values, l.pages.data()};
+  CodedRows rows{tiles_[layer].get(), l.keys, l.values, l.pages.data(), {}};
+  if (!l.exact.empty()) {
+    rows.exact = {static_cast<uint32_t>(l.exact.size()), l.exact.data(), ExactKeys(sequence, layer),
+                  ExactValues(sequence, layer)};
+  }
+  return rows;
 }
 
 void CodedPages::Clear(uint32_t sequence) {
@@ -101,6 +173,7 @@ void CodedPages::Clear(uint32_t sequence) {
       free_.push_back(static_cast<uint32_t>((l.pages[t] - pool_.data()) / page_bytes_));
       l.pages[t] = nullptr;
     }
+    l.exact.clear();
     l.keys = l.values = 0;
   }
 }

@@ -1,10 +1,12 @@
 // What a codec (codec/codec.h) has taken over of sequences: pages of coded tiles, from a pool of
 // their own, and how many tokens of each layer they hold. A page holds 64 tokens of one layer: the
-// coded keys of all KV heads, then their coded values.
+// coded keys of all KV heads, then their coded values. Rows that stay exact beside them lie apart,
+// as they were stored.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/ledger.h"
@@ -18,7 +20,12 @@ struct CodedLayout {
   std::shared_ptr<const KvCodec> codec;  // null: every row stays as it was stored
   std::vector<uint32_t> layers;          // of the model, whose rows are coded
   uint32_t heads = 0, head_dim = 0, context = 0, sequences = 1;
+  KvType key_type = KvType::kF16, value_type = KvType::kF16;  // as rows were stored
   uint64_t page_bytes() const;
+  // Of all heads' keys (values) of a token that stays exact, and of all such tokens of a layer.
+  uint64_t exact_row_bytes(KvType type) const;
+  uint64_t exact_bytes() const;
+  uint64_t most_exact_bytes() const;        // of all layers and sequences
   uint32_t PagesOf(uint32_t tokens) const;  // of a layer of a sequence of so many tokens
   uint64_t pages() const;                   // of all, at full context
 };
@@ -42,16 +49,26 @@ class CodedPages {
   void Encode(uint32_t sequence, uint32_t layer, const Added& added, uint32_t tile, uint32_t head,
               KvType type, const uint8_t* keys, const uint8_t* values);
 
+  // The rows of these tokens of a layer, ascending and at most Extremes(), stay exact; they are to
+  // be stored before they are coded.
+  void KeepExact(uint32_t sequence, uint32_t layer, std::span<const uint32_t> tokens);
+  std::span<const uint32_t> exact(uint32_t sequence, uint32_t layer) const;
+  // Stores number `i` of them: slot `slot` of all heads' tiles, which follow each other from `keys`
+  // and from `values` on.
+  void StoreExact(uint32_t sequence, uint32_t layer, size_t i, size_t slot, const uint8_t* keys,
+                  const uint8_t* values);
+
   // What attention reads; no codec where nothing is coded.
   CodedRows rows(uint32_t sequence, uint32_t layer) const;
   void Clear(uint32_t sequence);
   uint64_t page_bytes() const { return page_bytes_; }
-  uint64_t held_bytes() const { return (pages_ - free_.size()) * page_bytes_; }
+  uint64_t held_bytes() const;
 
  private:
   struct Layer {
     uint32_t keys = 0, values = 0;
     std::vector<uint8_t*> pages;  // by tile, or null
+    std::vector<uint32_t> exact;  // tokens; capacity: Extremes()
   };
   Layer& At(uint32_t sequence, uint32_t layer) {
     return lists_[sequence * layout_.layers.size() + layer];
@@ -59,7 +76,10 @@ class CodedPages {
 
   CodedLayout layout_;
   std::vector<std::shared_ptr<const TileCodec>> tiles_;  // [layers]
-  Buffer pool_;
+  // [sequences, layers] of exact_bytes(): keys [Extremes(), heads, head_dim], then values.
+  uint8_t* ExactKeys(uint32_t sequence, uint32_t layer) const;
+  uint8_t* ExactValues(uint32_t sequence, uint32_t layer) const;
+  Buffer pool_, exact_;
   uint64_t page_bytes_ = 0;
   size_t pages_ = 0;
   std::vector<uint32_t> free_;  // page ids, a stack: the lowest ids are used first

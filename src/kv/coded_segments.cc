@@ -227,8 +227,13 @@ CodedRows CodedSegments::rows(uint32_t sequence, uint32_t layer) const {
   if (layout_.codec == nullptr) return {};
   const Layer& l = lists_[sequence * layout_.layers + layer];
   if (l.segments.empty()) return {};
-  return {codec_.get(), l.coded(),         l.coded(),
-          nullptr,      l.segments.data(), static_cast<uint32_t>(l.segments.size())};
+  return {codec_.get(),
+          l.coded(),
+          l.coded(),
+          nullptr,
+          {},
+          l.segments.data(),
+          static_cast<uint32_t>(l.segments.size())};
 }
 
 void CodedSegments::Clear(uint32_t sequence) {

@@ -3,6 +3,27 @@
 #include <fmt/format.h>
 
 namespace snug {
+namespace {
+
+constexpr size_t kMaxKey = 256, kMaxText = 4096;
+
+}  // namespace
+
+Json MeasuredOnJson(const MeasuredOn& source) {
+  return {{"weights", source.weights},
+          {"rotary", source.rotary},
+          {"text", source.text},
+          {"tokens", source.tokens}};
+}
+
+bool ReadMeasuredOn(JsonReader& json, MeasuredOn* source) {
+  return json.Object(kMaxKey, [&](std::string_view key) {
+    if (key != "weights" && key != "rotary") return json.Skip();
+    const auto text = json.String(kMaxText);
+    if (text) (key == "weights" ? source->weights : source->rotary).assign(*text);
+    return text.has_value();
+  });
+}
 
 std::string RotarySettings(const RopeConfig& r) {
   return fmt::format("dim={} base={} scaling={} factor={} original={} {}", r.dim, r.base,

@@ -1,10 +1,13 @@
 // What a calibration artefact was measured on: files that hold for one model's weights and rotary
-// settings alone, as rankings of channels (read/channels.h) and codebooks (codec/codebooks.h) do.
+// settings alone, as rankings of channels (read/channels.h), codebooks (codec/codebooks.h) and
+// orders of key channels (codec/key_basis.h) do.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include "base/json.h"
+#include "base/json_reader.h"
 #include "base/status.h"
 #include "model/config.h"
 
@@ -16,6 +19,10 @@ struct MeasuredOn {
   std::string text;     // a name, for people
   uint64_t tokens = 0;
 };
+
+// As files in JSON hold it, and back; false where the reader has failed.
+Json MeasuredOnJson(const MeasuredOn& source);
+bool ReadMeasuredOn(JsonReader& json, MeasuredOn* source);
 
 // The settings that change a key's channels, in words.
 std::string RotarySettings(const RopeConfig& rope);

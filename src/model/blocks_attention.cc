@@ -95,7 +95,9 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
   } else {
     pool_.For(tiles, tile);
   }
-  if (observer_ != nullptr) observer_->Rotated(layer, q_, k_, v_, rows_);
+  if (observer_ != nullptr) {
+    observer_->Rotated(layer, q_, k_, v_, rows_, spans_.front().first_pos);
+  }
 }
 
 void Blocks::AttendGroup(std::span<const AttentionArgs> group) {

@@ -23,9 +23,10 @@ class ProductObserver {
   // A row of the embedding was looked up.
   virtual void Embedded(float* row, size_t n) = 0;
   // Queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim] of a layer are
-  // ready for attention, queries and keys rotated.
+  // ready for attention, queries and keys rotated; the first row is at position `first_pos` (of a
+  // step's first sequence).
   virtual void Rotated(uint32_t /*layer*/, const float* /*q*/, const float* /*k*/,
-                       const float* /*v*/, uint32_t /*rows*/) {}
+                       const float* /*v*/, uint32_t /*rows*/, uint32_t /*first_pos*/) {}
 };
 
 // The tensor of a part at `base` that a packed matrix is, or is rows of, and the first of them;

@@ -17,6 +17,7 @@ class RopeTable {
   RopeTable(const RopeConfig& config, const float* divisors);
   // Cosines then sines of one position, [dim / 2] each.
   void Fill(uint32_t position, float* cos_sin) const;
+  const std::vector<float>& frequencies() const { return frequency_; }  // of pairs, per position
   uint32_t dim() const { return static_cast<uint32_t>(2 * frequency_.size()); }
 
  private:

@@ -33,6 +33,7 @@ Result<EngineOptions> OptionsOf(const CacheSetting& setting, const ReproOptions&
   if (NamesCodec(setting.kv)) {
     SNUG_ASSIGN(o.codec, ParseCodec(setting.kv));
     o.codebooks = options.codebooks;
+    o.permutation = options.permutation;
   } else if (!setting.kv.empty()) {
     o.key_type = o.value_type = *ParseKvType(std::string(setting.kv));
   }
@@ -302,7 +303,8 @@ ReproReport JudgeCaches(const Repro& repro, const CacheFigureMap& found,
   const auto [prefix, follow] = LengthsOf(options);
   const CacheFigures& dense = found.at(CacheSetting{}.Name());
   report.method = fmt::format(
-      "{} {}, of each a prompt of {} tokens and the {} that follow it, taken as they are; KL is the "
+      "{} {}, of each a prompt of {} tokens and the {} that follow it, taken as they are; KL is "
+      "the "
       "mean divergence of their logits from those of the dense f16 cache, bytes are what the cache "
       "holds at the end.",
       dense.texts.size(), dense.texts.size() == 1 ? "text" : "texts", prefix, follow);

@@ -65,6 +65,15 @@ constexpr CacheClaim kMillion[] = {
 constexpr CacheClaim kQuest[] = {
     Kl("an eighth of the tokens costs little", {{}, {}, "quest:tokens=1/8"}, 0.1),
 };
+constexpr CacheSetting kRotate{"rotatekv", {}, {}};
+constexpr CacheClaim kRotateKv[] = {
+    Kl("two bits cost little, with keys whose means are small", kRotate, 0.1),
+    Closer("sorted channels and exact sinks each help", kRotate, {"rotatekv:sort=off", {}, {}},
+           {"rotatekv:sinks=0", {}, {}}),
+    Closer("better than other two-bit codes at no more bits", kRotate, kKivi2),
+    Bytes("two and a quarter bits take a sixth of the bytes, where prompts are long", kRotate,
+          0.1667),
+};
 constexpr CacheClaim kSinkWindow[] = {
     Closer("the first rows hold a window together", kSinks,
            {{}, "sink-window:budget=0.2,sinks=0", {}}),
@@ -96,6 +105,7 @@ constexpr Repro kRepros[] = {
     {"kivi", "Liu et al. 2024, arXiv 2402.02750", nullptr, kKivi, kNotShown},
     {"million", "Wang et al. 2025, arXiv 2504.03661", nullptr, kMillion, kNotShown},
     {"quest", "Tang et al. 2024, arXiv 2406.10774", nullptr, kQuest, kNotShown},
+    {"rotatekv", "Su et al. 2025, arXiv 2501.16383", nullptr, kRotateKv, kNotShown},
     {"sink-window", "Xiao et al. 2023, arXiv 2309.17453", nullptr, kSinkWindow, kNotShown},
     {"snapkv", "Li et al. 2024, arXiv 2404.14469", nullptr, kSnapkv, kNotShown},
     {"superpipeline", "Abbasi and Lim, arXiv 2410.08791", ReproSuperpipeline, {}, {}},

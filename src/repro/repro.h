@@ -60,7 +60,7 @@ struct ReproOptions {
   // Of claims about caches:
   std::vector<std::string> texts;  // files; quick: only the first is read
   uint32_t prefix = 4096, follow = 512;
-  std::string channels, codebooks;                     // files, for methods that need them
+  std::string channels, codebooks, permutation;        // files, for methods that need them
   std::string folder;                                  // for the time of a text, its logits
   std::string version;                                 // of the program, to know results by
   EvaluationStore* store = nullptr;                    // results that are known; may be null

@@ -149,6 +149,33 @@ TEST_F(Contract, CodebooksOfCalibrateServeACodec) {
   EXPECT_EQ(plan.code, 0) << plan.out << plan.err;
 }
 
+TEST_F(Contract, PermutationsOfCalibrateServeACodec) {
+  const std::string folder = testing::TempDir(), order = folder + "/permutation.json";
+  std::string text;
+  for (uint32_t i = 0; i < 700; ++i) text += static_cast<char>('a' + i * i % 23);
+  std::ofstream(folder + "/text") << text;
+  const std::vector<std::string> eval = {
+      "eval",     model_, "--memory",   "128MiB", "--text", folder + "/text", "--chunks", "1",
+      "--prefix", "150",  "--continue", "30",     "--kv",   "rotatekv",       "--json"};
+  const Outcome none = Snug(eval);
+  EXPECT_EQ(none.error("code"), "usage");
+  EXPECT_NE(none.error("next").find("--permutation"), std::string::npos);
+  const std::vector<std::string> calibrate = {
+      "calibrate", model_,     "--text", folder + "/text", "-o",    order, "-c",
+      "128",       "--memory", "128MiB", "--permutation",  "--json"};
+  auto wrong = calibrate;
+  wrong.insert(wrong.end(), {"--heads", "3"});
+  EXPECT_EQ(Snug(wrong).error("code"), "usage");
+  const Outcome measured = Snug(calibrate);
+  ASSERT_EQ(measured.code, 0) << measured.out << measured.err;
+  EXPECT_EQ(measured.json()["chunks"], 5);
+  auto with = eval;
+  with.insert(with.end(), {"--kv-permutation", order});
+  const Outcome o = Snug(with);
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
+  EXPECT_EQ(o.json()["tokens"], 30);
+}
+
 TEST_F(Contract, MethodsAreListed) {
   const Outcome o = Snug({"methods", "--json"});
   ASSERT_EQ(o.code, 0) << o.err;

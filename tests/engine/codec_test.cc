@@ -7,6 +7,7 @@
 
 #include "engine_testing.h"
 #include "kv/codec/codebooks.h"
+#include "kv/codec/key_basis.h"
 #include "tiny_model.h"
 
 namespace snug {
@@ -28,6 +29,9 @@ EngineOptions CodecOptions(const std::string& arch, const std::string& spec, boo
       const uint32_t dims = spec.find("dims=4") != std::string::npos ? 4 : 2;
       o.codebooks = testing::LearnCodebooks(o, dims, global);
     }
+    if ((*codec)->needs_order() && testing::Exists(o.model_path)) {
+      o.permutation = testing::OrderKeys(o);
+    }
     o.codec = *codec;
   }
   o.logit_rows = 1;
@@ -40,6 +44,8 @@ constexpr const char* kCodecSpecs[] = {
     "kivi:key-bits=4,value-bits=2,group=16,residual=128",
     "million:residual=64",
     "million:dims=4",
+    "rotatekv",
+    "rotatekv:bits=4,clip-mode=centre,residual=20,sinks=3,sort=off",
     "zipcache:gap=32",
     "zipcache:hi=8,ratio=0.7,gap=48,selection=shared,exact=0.03"};
 constexpr const char* kCodecArchs[] = {"llama", "qwen2", "gemma3"};
@@ -84,6 +90,7 @@ TEST(EngineCodec, CountsAreThoseOfTheRule) {
   const Rule kRules[] = {{"kivi:group=16,residual=32", [](uint32_t n) { return n / 32 * 32; },
                           [](uint32_t n) { return n > 32 ? n - 32 : 0; }},
                          {"million:residual=64", residual, residual},
+                         {"rotatekv", [](uint32_t n) { return n; }, [](uint32_t n) { return n; }},
                          {"zipcache:gap=32", [](uint32_t n) { return n / 32 * 32; },
                           [](uint32_t n) { return n / 32 * 32; }}};
   for (const Rule& rule : kRules) {
@@ -158,6 +165,7 @@ TEST(EngineCodec, AttentionEqualsTheReferenceAfterEveryStep) {
   for (const char* arch : kCodecArchs) {
     for (const char* spec :
          {"kivi:group=16,residual=32", "million:residual=64", "million:dims=4,residual=64",
+          "rotatekv", "rotatekv:bits=4,group=16,heads=1,residual=20,sinks=3,sort=off",
           "zipcache:gap=20,segment=40", "zipcache:hi=4,lo=4,ratio=0,gap=50"}) {
       check(arch, spec);
     }
@@ -232,13 +240,22 @@ TEST(EngineCodec, FullContextsFitThePoolsExactly) {
     // exact row.
     const KvLayout& l = engine->cache().layout();
     const uint32_t keys = l.codec->CodedKeys(256), prompt = l.codec->CodedKeys(240);
-    const uint64_t tiles = 4 - std::min(keys, l.codec->CodedValues(256)) / 64;
-    uint64_t coded = l.coded().PagesOf(256) * l.coded().page_bytes();
+    const uint32_t first_exact = std::min(keys, l.codec->CodedValues(256));
+    const uint64_t tiles = 4 - first_exact / 64;
+    uint64_t coded = l.coded().PagesOf(256) * l.coded().page_bytes(), kept = 0;
     if (l.segments().codec != nullptr) {
       coded = l.segments().SegmentBytes(prompt) + l.segments().SegmentBytes(keys - prompt) +
               (256 - keys) * l.segments().row_bytes();
     }
-    EXPECT_EQ(engine->kv_bytes_held(), 2 * l.layers * (tiles * l.page_bytes() + coded)) << spec;
+    for (const uint32_t s : {0u, 1u}) {
+      for (uint32_t i = 0; i < l.layers; ++i) kept += engine->cache().coded(s, i).exact.count;
+    }
+    EXPECT_EQ(engine->kv_bytes_held(), 2 * l.layers * (tiles * l.page_bytes() + coded) +
+                                           kept * 2 * l.coded().exact_row_bytes(KvType::kF16))
+        << spec;
+    if (l.codec->Extremes() > 0) {
+      EXPECT_GT(kept, 0u);
+    }
     engine->Clear(0);
     engine->Clear(1);
     EXPECT_EQ(engine->kv_bytes_held(), 0u);
@@ -317,6 +334,10 @@ TEST(EngineCodec, WrongParametersAreNamed) {
   error("kivi:group=48", "group=48 does not divide the 64");
   error("kivi:residual=100", "residual=100 is no multiple of group=32");
   error("kivi:window=4", "no parameter 'window'");
+  error("rotatekv:bits=3", "bits=3 is neither 2 nor 4");
+  error("rotatekv:group=96", "group=96 is no power of two");
+  error("rotatekv:clip=2", "clip=2 is outside 0 .. 1");
+  error("rotatekv:clip-mode=zero", "clip-mode");
   error("million:dims=3", "dims=3 is neither 2 nor 4");
   error("million:dims=8", "dims=8 is outside 2 .. 4");
   error("million:residual=96", "residual=96 is no multiple of the 64");
@@ -328,6 +349,133 @@ TEST(EngineCodec, WrongParametersAreNamed) {
   EXPECT_TRUE(ParseCodec("kivi").ok());
   EXPECT_TRUE(NamesCodec("kivi:bits=9"));
   EXPECT_FALSE(NamesCodec("q8_0"));
+}
+
+// The tokens of the largest elements of a layer's input are those of a run that notes all inputs,
+// and their rows are the dense cache's bit by bit.
+TEST(EngineCodec, RowsOfExtremesStayAsTheyWere) {
+  for (const char* arch : kCodecArchs) {
+    const EngineOptions o = CodecOptions(arch, "rotatekv:sinks=6,sort=off");
+    SNUG_NEED(o.model_path);
+    auto engine = OpenOrFail(o);
+    auto dense = OpenOrFail(CodecOptions(arch, ""));
+    const ModelConfig& c = engine->config();
+    const auto tokens = SomeTokens(100, c.vocab);
+    testing::PromptAndTokens(*engine, 0, tokens, 90);
+    ASSERT_TRUE(dense->Prefill(0, std::span(tokens).first(90), nullptr).ok());
+    std::vector<float> row(c.head_dim);
+    for (uint32_t l = 0; l < c.layers; ++l) {
+      const CodedRows rows = engine->cache().coded(0, l);
+      if (!engine->cache().layout().Codes(l)) continue;
+      ASSERT_GT(rows.exact.count, 0u);
+      ASSERT_LE(rows.exact.count, 6u);
+      for (uint32_t i = 0; i < rows.exact.count; ++i) {
+        const uint32_t t = rows.exact.tokens[i];
+        ASSERT_LT(t, 90u);
+        const uint8_t* page = dense->cache().tiles(0, l)[t / kTileTokens];
+        for (uint32_t h = 0; h < c.kv_heads; ++h) {
+          LoadKey(KvType::kF16, page + h * dense->cache().key_tile_bytes(), c.head_dim,
+                  t % kTileTokens, row.data());
+          for (uint32_t d = 0; d < c.head_dim; ++d) {
+            ASSERT_EQ(row[d], StoredValue(KvType::kF16, rows.exact.keys,
+                                          (size_t{i} * c.kv_heads + h) * c.head_dim + d));
+          }
+        }
+      }
+    }
+  }
+}
+
+// With as many elements as there are, all rows of a prompt are exact, and so is what follows but
+// for the tokens that follow.
+TEST(EngineCodec, WhereAllRowsAreExactTheFirstTokenIsTheDenseOne) {
+  const EngineOptions o = CodecOptions("qwen2", "rotatekv:sinks=1024,sort=off");
+  SNUG_NEED(o.model_path);
+  auto engine = OpenOrFail(o), dense = OpenOrFail(CodecOptions("qwen2", ""));
+  // One token has them all.
+  const auto tokens = SomeTokens(2, engine->config().vocab);
+  const auto rows = testing::PromptAndTokens(*engine, 0, tokens, 1);
+  const auto want = testing::PromptAndTokens(*dense, 0, tokens, 1);
+  for (size_t i = 0; i < want.back().size(); ++i) EXPECT_NEAR(rows.back()[i], want.back()[i], 2e-3);
+}
+
+TEST(EngineCodec, RotateKvIsRefusedByName) {
+  EngineOptions o = CodecOptions("llama", "rotatekv");
+  SNUG_NEED(o.model_path);
+  const std::string permutation = o.permutation;
+  o.permutation.clear();
+  testing::ExpectRefused(o, {"--kv rotatekv: it needs a permutation of the model's key channels"});
+  o.permutation = permutation;
+  for (const char* keep : {"h2o", "sink-window"}) {
+    o.keep = *ParseKeep(keep);
+    testing::ExpectRefused(o,
+                           {std::string("--kv-keep ") + keep, "those of --kv rotatekv span all"});
+  }
+  o.keep = nullptr;
+  o.read = *ParseRead("quest");
+  testing::ExpectRefused(o, {"--kv-read quest: each KV head reads rows of its own",
+                             "those of --kv rotatekv span all"});
+  o.read = nullptr;
+  o.lookup = true;
+  testing::ExpectRefused(o, {"rolled back"});
+  o.lookup = false;
+  o.codec = *ParseCodec("rotatekv:heads=1");
+  testing::ExpectRefused(o, {"transforms cover 1 KV heads, and the permutation is of those of 2"});
+  o.codec = *ParseCodec("rotatekv:heads=3");
+  testing::ExpectRefused(o, {"transforms of 3 KV heads do not cover"});
+  testing::ExpectRefusedWithoutRows(CodecOptions("llama", "rotatekv"), "--kv rotatekv");
+  // Sizes that have no transform, or whose groups do not come out even.
+  const auto tiles = [](const char* spec, uint32_t heads, uint32_t dim, const char* why) {
+    const auto refused = (*ParseCodec(spec))->Tiles(heads, dim, 0);
+    ASSERT_FALSE(refused.ok()) << why;
+    EXPECT_EQ(refused.error().code, Code::kUsage);
+    EXPECT_NE(refused.error().message.find(why), std::string::npos) << refused.error().message;
+  };
+  tiles("rotatekv", 8, 96, "heads of 96 channels have no Walsh-Hadamard transform");
+  tiles("rotatekv", 3, 64, "groups of 128 do not divide a token's 192 key channels");
+  tiles("rotatekv:group=16", 16, 128, "into at most 64");
+  EXPECT_TRUE((*ParseCodec("rotatekv:group=64"))->Tiles(3, 64, 0).ok());
+}
+
+TEST(EngineCodec, PermutationsOfAnotherModelAreRefused) {
+  testing::TinyModel tiny;
+  EngineOptions o;
+  o.model_path = tiny.Write();
+  o.budget.bytes = 256 * kMiB;
+  EngineOptions bare = o;
+  bare.chunk = bare.logit_rows = 64;
+  o.permutation = testing::OrderKeys(bare);
+  o.codec = *ParseCodec("rotatekv");
+  EXPECT_TRUE(Engine::Open(o).ok());
+  testing::TinyModel other;
+  other.ffn = 96;
+  o.model_path = other.Write();
+  auto engine = Engine::Open(o);
+  ASSERT_FALSE(engine.ok());
+  EXPECT_EQ(engine.error().code, Code::kBadFile);
+  EXPECT_NE(engine.error().message.find("was measured on the weights"), std::string::npos);
+  o.permutation += ".missing";
+  EXPECT_FALSE(Engine::Open(o).ok());
+  EXPECT_FALSE(PlanFile(o).ok());
+}
+
+TEST(EngineCodec, OrdersOfKeysDependOnNeitherChunksNorThreads) {
+  for (const char* arch : kCodecArchs) {
+    EngineOptions o = TinyOptions(arch);
+    SNUG_NEED(o.model_path);
+    o.observe = Observation::kKeyOrder;
+    std::vector<std::vector<uint16_t>> want;
+    for (const uint32_t chunk : {64u, 1u, 7u}) {
+      o.threads = chunk == 7 ? 3 : 1;
+      auto engine = OpenOrFail(o);
+      testing::ExpectLedgerHoldsThePlan(*engine, arch);
+      testing::ReadText(*engine, chunk);
+      const KeyOrder order = engine->key_order_statistics()->Order();
+      if (want.empty()) want = order.layers;
+      EXPECT_EQ(order.layers, want) << arch << chunk;
+      EXPECT_FALSE(std::is_sorted(want.back().begin(), want.back().end()));
+    }
+  }
 }
 
 // Samples and centroids follow from the text alone, and the ledger holds what training was planned

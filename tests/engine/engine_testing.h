@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "format/fingerprint.h"
 #include "kv/codec/codebooks.h"
+#include "kv/codec/key_basis.h"
 #include "kv/read/channels.h"
 #include "testing.h"
 
@@ -148,6 +149,26 @@ inline std::string LearnCodebooks(const EngineOptions& o, uint32_t dims, bool gl
   EXPECT_TRUE(WriteCodebooks(path, engine->codebook_training()->books(),
                              {*weights, RotarySettings(engine->config().rope), "made up", 500})
                   .ok());
+  return path;
+}
+
+// Orders the key channels of a model into a file, once; the file's path.
+inline std::string OrderKeys(EngineOptions o, uint32_t heads = 0) {
+  static const std::string dir = TempDir();
+  static std::map<std::string, std::string> known;
+  std::string& path = known[o.model_path + std::to_string(heads)];
+  if (!path.empty()) return path;
+  path = dir + "/" + std::to_string(known.size()) + ".json";
+  o.observe = Observation::kKeyOrder;
+  o.transform_heads = heads;
+  auto engine = OpenOrFail(o);
+  if (engine == nullptr) return path;
+  ReadText(*engine, 64);
+  KeyOrder order = engine->key_order_statistics()->Order();
+  const auto weights = WeightsFingerprint(engine->file());
+  EXPECT_TRUE(weights.ok());
+  order.source = {*weights, RotarySettings(engine->config().rope), "made up", 500};
+  EXPECT_TRUE(WriteKeyOrder(path, order).ok());
   return path;
 }
 

@@ -44,7 +44,7 @@ std::string Small(std::string_view name, const std::string& otherwise) {
   return it == kSmall.end() ? std::string(name) + otherwise : it->second;
 }
 
-std::vector<Choice> Types(const std::string& codebooks) {
+std::vector<Choice> Types(const std::string& codebooks, const std::string& permutation) {
   std::vector<Choice> all;
   for (const KvType type : {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0}) {
     all.push_back({std::string(KvTypeName(type)),
@@ -53,9 +53,10 @@ std::vector<Choice> Types(const std::string& codebooks) {
   for (const CodecEntry* e : Codecs()) {
     auto codec = ParseCodec(Small(e->name, ""));
     EXPECT_TRUE(codec.ok()) << e->name;
-    all.push_back({std::string(e->name), [c = *codec, codebooks](EngineOptions& o) {
+    all.push_back({std::string(e->name), [c = *codec, codebooks, permutation](EngineOptions& o) {
                      o.codec = c;
                      if (c->needs_codebooks()) o.codebooks = codebooks;
+                     if (c->needs_order()) o.permutation = permutation;
                    }});
   }
   return all;
@@ -214,7 +215,8 @@ TEST(Matrix, PairsAreAsThePageSays) {
   std::vector<Choice> others = Keeps();
   for (const Choice& c : Reads(channels)) others.push_back(c);
   for (const Choice& c : Runs()) others.push_back(c);
-  page.Table("How rows are encoded", others, Types(testing::LearnCodebooks(base, 2, false)));
+  page.Table("How rows are encoded", others,
+             Types(testing::LearnCodebooks(base, 2, false), testing::OrderKeys(base)));
   std::vector<Choice> across = Reads(channels);
   for (const Choice& c : Runs()) across.push_back(c);
   page.Table("Which rows stay", Keeps(), across);

@@ -26,7 +26,7 @@ TEST(AffineCodec, PacksAsByHand) {
   }
   const AffineCodec codec({dim, 16, 2, 2});
   std::vector<uint8_t> tile(codec.key_tile_bytes(), 0xff);
-  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), 0, 16, tile.data());
+  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), {}, 0, 16, tile.data());
   // A token's four bytes have channels 0, 4, 8, 12; 1, 5, 9, 13; and so on.
   const uint8_t packed[4][2] = {{0, 0}, {3 | 1 << 2, 1}, {1 | 2 << 2, 2}, {0 | 3 << 2, 3}};
   const float expected[4][2] = {{-1, 0}, {2, 3}, {0, 6}, {-1, 9}};
@@ -35,7 +35,7 @@ TEST(AffineCodec, PacksAsByHand) {
     EXPECT_EQ(tile[4 * t], packed[t][0]);
     EXPECT_EQ(tile[4 * t + 1], packed[t][1]);
     float k[dim];
-    codec.LoadKey(tile.data(), t, k);
+    codec.LoadKey(tile.data(), {}, t, k);
     EXPECT_EQ(k[0], expected[t][0]);
     EXPECT_EQ(k[1], expected[t][1]);
     EXPECT_EQ(k[4], expected[t][1]);
@@ -91,11 +91,11 @@ TEST(AffineCodec, KeysByChannelAndValuesByToken) {
   }
   const AffineCodec codec({dim, 32, 2, 2});
   std::vector<uint8_t> k(codec.key_tile_bytes()), v(codec.value_tile_bytes());
-  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), 0, kTileTokens, k.data());
+  codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), {}, 0, kTileTokens, k.data());
   codec.EncodeValues(KvType::kF16, DenseTile(values, dim, true).data(), 0, kTileTokens, v.data());
   Floats row(dim);
   for (size_t t = 0; t < kTileTokens; ++t) {
-    codec.LoadKey(k.data(), t, row.data());
+    codec.LoadKey(k.data(), {}, t, row.data());
     EXPECT_EQ(row, Floats(keys.begin() + t * dim, keys.begin() + (t + 1) * dim));
     codec.LoadValue(v.data(), t, row.data());
     EXPECT_EQ(row, Floats(values.begin() + t * dim, values.begin() + (t + 1) * dim));

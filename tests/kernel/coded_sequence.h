@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <random>
 #include <span>
 #include <vector>
@@ -35,7 +37,10 @@ struct Counts {
 // Random queries, keys and values, a channel of the keys being large.
 class CodedSequence {
  public:
-  CodedSequence(const HeadShape& s, const TileCodec& codec, const Counts& c) : s_(s), n_(c.n) {
+  // `exact`: coded tokens, ascending, that are kept as they were stored, too.
+  CodedSequence(const HeadShape& s, const TileCodec& codec, const Counts& c,
+                const std::vector<uint32_t>& exact = {})
+      : s_(s), n_(c.n), exact_tokens_(exact) {
     std::mt19937 rng(c.n);
     std::normal_distribution<float> normal;
     const size_t key = KvTileBytes(KvType::kF16, s.dim);
@@ -44,7 +49,7 @@ class CodedSequence {
     std::vector<float> row(s.dim);
     for (uint32_t t = 0; t < tiles; ++t) {
       dense_.emplace_back(2 * s.kv_heads * key);
-      coded_.emplace_back(s.kv_heads * (coded_key + coded_value));
+      coded_.emplace_back(codec.key_bytes(s.kv_heads) + s.kv_heads * coded_value);
       for (uint32_t h = 0; h < s.kv_heads; ++h) {
         uint8_t* k = dense_[t].data() + h * key;
         uint8_t* v = dense_[t].data() + (s.kv_heads + h) * key;
@@ -54,21 +59,42 @@ class CodedSequence {
           for (float& x : row) x = normal(rng);
           StoreValue(KvType::kF16, row.data(), s.dim, slot, v);
         }
-        const auto slots = [&](uint32_t end) {
-          return std::min<size_t>(end - std::min<size_t>(end, t * kTileTokens), kTileTokens);
-        };
-        uint8_t* to = coded_[t].data();
-        if (const size_t n = slots(c.keys)) {
-          codec.EncodeKeys(KvType::kF16, k, 0, n, to + h * coded_key);
+      }
+      const auto slots = [&](uint32_t end) {
+        return std::min<size_t>(end - std::min<size_t>(end, t * kTileTokens), kTileTokens);
+      };
+      uint8_t* to = coded_[t].data();
+      for (uint32_t h = 0; h < s.kv_heads; ++h) {
+        const uint8_t* k = dense_[t].data() + h * key;
+        if (const size_t n = slots(c.keys); n > 0 && h % codec.key_heads() == 0) {
+          codec.EncodeKeys(KvType::kF16, k, {h, t}, 0, n, to + h / codec.key_heads() * coded_key);
         }
         if (const size_t n = slots(c.values)) {
-          codec.EncodeValues(KvType::kF16, v, 0, n, to + s.kv_heads * coded_key + h * coded_value);
+          codec.EncodeValues(KvType::kF16, k + s.kv_heads * key, 0, n,
+                             to + codec.key_bytes(s.kv_heads) + h * coded_value);
         }
       }
     }
     for (auto& t : dense_) dense_bases_.push_back(t.data());
     for (auto& t : coded_) coded_bases_.push_back(t.data());
-    rows_ = {&codec, c.keys, c.values, coded_bases_.data()};
+    for (const uint32_t token : exact) {
+      const uint8_t* page = dense_[token / kTileTokens].data();
+      const auto add = [&](size_t head, size_t at, std::vector<uint16_t>* to) {
+        to->push_back(reinterpret_cast<const uint16_t*>(page + head * key)[at]);
+      };
+      for (size_t i = 0; i < size_t{s.kv_heads} * s.dim; ++i) {
+        const size_t slot = token % kTileTokens;
+        add(i / s.dim, KeyIndex(i % s.dim, slot, s.dim), &exact_keys_);
+        add(s.kv_heads + i / s.dim, ValueIndex(i % s.dim, slot), &exact_values_);
+      }
+    }
+    rows_ = {&codec,
+             c.keys,
+             c.values,
+             coded_bases_.data(),
+             {static_cast<uint32_t>(exact.size()), exact_tokens_.data(),
+              reinterpret_cast<const uint8_t*>(exact_keys_.data()),
+              reinterpret_cast<const uint8_t*>(exact_values_.data())}};
     queries_.resize(size_t{c.n} * s.heads * s.dim);
     for (float& q : queries_) q = normal(rng);
   }
@@ -105,6 +131,8 @@ class CodedSequence {
   const uint32_t n_;
   std::vector<std::vector<uint8_t>> dense_, coded_;
   std::vector<const uint8_t*> dense_bases_, coded_bases_;
+  const std::vector<uint32_t> exact_tokens_;
+  std::vector<uint16_t> exact_keys_, exact_values_;
   CodedRows rows_;
   std::vector<float> queries_;
 };
@@ -119,11 +147,15 @@ struct Nearness {
 // that of double precision over decoded rows.
 inline void ExpectAttentionEqualsReference(const HeadShape& s, const TileCodec& codec,
                                            std::span<const Counts> counts,
-                                           const Nearness& near = {}) {
+                                           const Nearness& near = {},
+                                           const std::vector<uint32_t>& exact = {}) {
   for (const int64_t target : RunnableTargets()) {
     UseTarget(target);
     for (const Counts& c : counts) {
-      const CodedSequence rows(s, codec, c);
+      std::vector<uint32_t> held;
+      std::copy_if(exact.begin(), exact.end(), std::back_inserter(held),
+                   [&](uint32_t t) { return t < c.keys; });
+      const CodedSequence rows(s, codec, c, held);
       const size_t width = size_t{s.heads} * s.dim;
       for (const uint32_t tokens : {1u, 40u}) {
         if (tokens > c.n - c.keys) continue;
@@ -143,8 +175,9 @@ inline void ExpectAttentionEqualsReference(const HeadShape& s, const TileCodec& 
 }
 
 inline void ExpectSameInStepsOfAnySize(const HeadShape& s, const TileCodec& codec,
-                                       const Counts& counts) {
-  const CodedSequence rows(s, codec, counts);
+                                       const Counts& counts,
+                                       const std::vector<uint32_t>& exact = {}) {
+  const CodedSequence rows(s, codec, counts, exact);
   const size_t width = size_t{s.heads} * s.dim;
   std::vector<float> all(40 * width), one(width);
   const AttentionArgs a = rows.Args(40, all.data());

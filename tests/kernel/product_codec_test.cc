@@ -55,14 +55,15 @@ TEST(ProductCodec, ScoresAsByHand) {
     UseTarget(target);
     const ProductCodec codec({dim, 2}, {book.data(), zeros.data()});
     std::vector<uint8_t> tile(codec.key_tile_bytes());
-    codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), 0, kTileTokens, tile.data());
+    codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), {}, 0, kTileTokens,
+                     tile.data());
     EXPECT_EQ(tile[0], 1);
     EXPECT_EQ(tile[kTileTokens], 1);
     // The other tokens are zeros: (0, 0), and (1, 0), which is nearer than (0, 3).
     EXPECT_EQ(tile[1], 0);
     EXPECT_EQ(tile[kTileTokens + 1], 0);
     Floats row(dim);
-    codec.LoadKey(tile.data(), 0, row.data());
+    codec.LoadKey(tile.data(), {}, 0, row.data());
     EXPECT_EQ(Floats(row.begin(), row.begin() + 4), (Floats{1, 2, 0, 3}));
     // Lut of q = (1, -1, 2, 1) is [(0, -1), (2, 3)].
     const float q[] = {1, -1, 2, 1};
@@ -118,10 +119,11 @@ TEST(ProductCodec, EncodingIsIdempotent) {
       for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i * 37 % 251);
       Floats keys(kTileTokens * dim), values(keys.size());
       for (size_t t = 0; t < kTileTokens; ++t) {
-        codec.LoadKey(codes.data(), t, keys.data() + t * dim);
+        codec.LoadKey(codes.data(), {}, t, keys.data() + t * dim);
         codec.LoadValue(codes.data(), t, values.data() + t * dim);
       }
-      codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), 0, kTileTokens, k.data());
+      codec.EncodeKeys(KvType::kF16, DenseTile(keys, dim, false).data(), {}, 0, kTileTokens,
+                       k.data());
       codec.EncodeValues(KvType::kF16, DenseTile(values, dim, true).data(), 0, kTileTokens,
                          v.data());
       EXPECT_EQ(k, codes);
@@ -179,7 +181,7 @@ TEST(ProductCodec, RowsThatAreCentroidsGiveTheDenseOutput) {
     Floats row(s.dim);
     for (uint32_t h = 0; h < s.kv_heads; ++h) {
       for (size_t t = 0; t < kTileTokens; ++t) {
-        codec.LoadKey(tiles.data() + h * coded, t, row.data());
+        codec.LoadKey(tiles.data() + h * coded, {}, t, row.data());
         StoreKey(KvType::kF16, row.data(), s.dim, t, dense.data() + h * key);
         codec.LoadValue(tiles.data() + (s.kv_heads + h) * coded, t, row.data());
         StoreValue(KvType::kF16, row.data(), s.dim, t, dense.data() + (s.kv_heads + h) * key);
@@ -201,7 +203,7 @@ TEST(ProductCodec, RowsThatAreCentroidsGiveTheDenseOutput) {
     a.tiles = &page;
     a.out = expected.data();
     testing::CodedSequence::Run(a);
-    a.coded = {&codec, kTileTokens, kTileTokens, &codes};
+    a.coded = {&codec, kTileTokens, kTileTokens, &codes, {}};
     a.out = out.data();
     testing::CodedSequence::Run(a);
     for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], 1e-5) << dims;

@@ -8,8 +8,9 @@ namespace snug {
 namespace {
 
 constexpr const CodecEntry* kCodecs[] = {
-    &kCodecKivi,     //
-    &kCodecMillion,  //
+    &kCodecKivi,      //
+    &kCodecMillion,   //
+    &kCodecRotateKv,  //
     &kCodecZipCache,
 };
 

@@ -24,7 +24,9 @@
 namespace snug {
 
 class Codebooks;
+class KeyBasis;
 struct CodebookShape;
+struct KeyOrder;
 
 // What is known of the rows of a segment that is about to be coded.
 struct SegmentScores {
@@ -43,12 +45,17 @@ class KvCodec : public KvMethod {
   virtual uint32_t CodedValues(uint32_t tokens) const = 0;
   // Tokens at most that are not coded, keys and values, the one that a step adds included.
   virtual uint32_t MostExact() const = 0;
-  // Its tiles of a layer, for heads of a size; they live no longer than the codec. kUsage where it
-  // has none; null where it codes segments.
-  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*head_dim*/,
+  // Its tiles of a layer, for KV heads of a size; they live no longer than the codec. kUsage where
+  // it has none; null where it codes segments.
+  virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*kv_heads*/,
+                                                         uint32_t /*head_dim*/,
                                                          uint32_t /*layer*/) const {
     return std::shared_ptr<const TileCodec>();
   }
+  // An observation that it asks for: so many elements of a layer's input, the residual stream of a
+  // sequence's first prompt, that are the largest by magnitude. The rows of their tokens stay exact
+  // in that layer.
+  virtual uint32_t Extremes() const { return 0; }
 
   // --- codecs of segments: what is taken over at once, keys and values of the same tokens, is
   // coded together, in an order that depends on what was observed of it. Tokens of the smallest
@@ -72,6 +79,18 @@ class KvCodec : public KvMethod {
   virtual Status CheckCodebooks(const CodebookShape& /*shape*/) const { return {}; }
   virtual std::shared_ptr<const KvCodec> WithCodebooks(
       std::shared_ptr<const Codebooks> /*books*/) const {
+    return nullptr;
+  }
+
+  // Whether it codes keys as they were before rotary embedding: it needs to know how they were
+  // rotated (key_basis.h), and has tiles with sizes only before that; whether it goes by an order
+  // of the keys' channels, too.
+  virtual bool needs_basis() const { return false; }
+  virtual bool needs_order() const { return false; }
+  // kUsage where an order does not fit its parameters.
+  virtual Status CheckOrder(const KeyOrder& /*order*/, uint32_t /*kv_heads*/) const { return {}; }
+  virtual std::shared_ptr<const KvCodec> WithBasis(
+      std::shared_ptr<const KeyBasis> /*basis*/) const {
     return nullptr;
   }
 };

@@ -34,7 +34,7 @@ class Kivi final : public KvCodec {
     return tokens - std::min(tokens, residual_);
   }
   uint32_t MostExact() const override { return residual_ + 1; }
-  Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim,
+  Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*kv_heads*/, uint32_t head_dim,
                                                  uint32_t /*layer*/) const override {
     AffineFormat format = format_;
     format.head_dim = head_dim;

@@ -29,7 +29,8 @@ class Million final : public KvCodec {
   }
   uint32_t CodedValues(uint32_t tokens) const override { return CodedKeys(tokens); }
   uint32_t MostExact() const override { return residual_ + 1; }
-  Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t head_dim, uint32_t layer) const override {
+  Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*kv_heads*/, uint32_t head_dim,
+                                                 uint32_t layer) const override {
     if (head_dim % kPassChannels != 0) {
       return MakeError(Code::kUsage,
                        fmt::format("--kv {}: heads of {} are no multiple of {}", spec(), head_dim,

@@ -7,6 +7,7 @@ namespace snug {
 
 extern const CodecEntry kCodecKivi;
 extern const CodecEntry kCodecMillion;
+extern const CodecEntry kCodecRotateKv;
 extern const CodecEntry kCodecZipCache;
 
 }  // namespace snug

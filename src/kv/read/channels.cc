@@ -12,7 +12,7 @@
 namespace snug {
 namespace {
 
-constexpr size_t kMaxKey = 256, kMaxText = 4096;
+constexpr size_t kMaxKey = 256;
 constexpr uint64_t kMaxBytes = 64 << 20;
 constexpr std::string_view kPrefix = "model.layers.";
 constexpr std::string_view kSuffixes[] = {".self_attn.qk_proj", ".self_attn.q_proj",
@@ -70,12 +70,7 @@ class Reader {
   bool Source() {
     if (ours_) return json_.Fail("\"snug\" comes twice");
     ours_ = true;
-    return json_.Object(kMaxKey, [&](std::string_view key) {
-      if (key != "weights" && key != "rotary") return json_.Skip();
-      const auto text = json_.String(kMaxText);
-      if (text) (key == "weights" ? source_.weights : source_.rotary).assign(*text);
-      return text.has_value();
-    });
+    return ReadMeasuredOn(json_, &source_);
   }
 
   bool Layer(uint32_t layer) {
@@ -165,11 +160,7 @@ Result<ChannelRanking> ReadChannels(const std::string& path, const ModelConfig& 
 
 Status WriteChannels(const std::string& path, const ChannelRanking& ranking,
                      const MeasuredOn& source) {
-  Json json = {{"snug",
-                {{"weights", source.weights},
-                 {"rotary", source.rotary},
-                 {"text", source.text},
-                 {"tokens", source.tokens}}}};
+  Json json = {{"snug", MeasuredOnJson(source)}};
   for (size_t l = 0; l < ranking.layers.size(); ++l) {
     if (ranking.layers[l].empty()) continue;
     Json heads = Json::array();
