@@ -3,13 +3,12 @@
 #include <cassert>
 #include <cstring>
 
-#include "kernel/attention_internal.h"
+#include "kernel/attention_parts.h"
 
 namespace snug {
 namespace {
 
-// Tokens whose keys lie together: a column of the keys' tile.
-constexpr size_t kRun = kColumn / 2;
+constexpr size_t kRun = kRunTokens;
 
 size_t ElementBits(KvType type) {
   switch (type) {
@@ -38,8 +37,8 @@ void CopyScales(KvType type, const uint8_t* from, size_t from_slot, size_t head_
   }
 }
 
-// kRun tokens from a multiple of kRun to another: their keys are one run of bytes, their values
-// one in each column of dimensions.
+}  // namespace
+
 void CopyRun(const AttentionArgs& a, const HeadTiles& from, size_t from_slot, uint8_t* keys,
              uint8_t* values, size_t to_slot) {
   const size_t key_bytes = a.head_dim * ElementBits(a.key_type) / 8;  // of a token
@@ -52,8 +51,6 @@ void CopyRun(const AttentionArgs& a, const HeadTiles& from, size_t from_slot, ui
   }
   CopyScales(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
 }
-
-}  // namespace
 
 uint32_t ChosenTasks(const AttentionArgs& a, uint32_t count) {
   return static_cast<uint32_t>((count + kSplitTokens - 1) / kSplitTokens) * a.kv_heads;
