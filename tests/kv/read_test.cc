@@ -18,10 +18,10 @@ constexpr uint32_t kHeads = 4, kKvHeads = 2, kDim = 32, kContext = 420;
 constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0,
                              KvType::kQ4_0};
 
-std::shared_ptr<const ReadMethod> Method(const std::string& spec) {
+std::shared_ptr<const RowMethod> Method(const std::string& spec) {
   auto method = ParseRead(spec);
   EXPECT_TRUE(method.ok()) << spec;
-  return method.ok() ? *method : nullptr;
+  return method.ok() ? AsRows(*method) : nullptr;
 }
 
 // A sequence of made-up queries, keys and values.
@@ -58,7 +58,7 @@ class Sequence {
 
   KvCache& cache() { return *cache_; }
   RowReader& reader() { return *reader_; }
-  const ReadMethod& method() const { return *layout_.read; }
+  const RowMethod& method() const { return *layout_.read; }
 
   // Adds `n` tokens in steps of `chunk`; `shift` makes them others.
   void Add(uint32_t sequence, uint32_t n, uint32_t chunk, uint32_t shift = 0) {
