@@ -25,7 +25,7 @@ DATA = Path(os.environ.get("SNUG_DATA") or ROOT / "../shared/data")
 BASELINES = ["--kv-keep sink-window:budget=0.2", "--kv-keep random:budget=0.2"]
 SPECS = ["--kv q8_0", "--kv k=q8_0,v=q4_0", "--kv kivi:bits=4", "--kv kivi:bits=2"] + BASELINES + [
     "--kv-keep h2o:budget=0.2", "--kv-keep keyformer:budget=0.2", "--kv-keep snapkv:budget=0.2", "--kv-keep tova:budget=0.2",
-    "--kv-read quest:tokens=1/16", "--kv-read quest:tokens=1/8"]
+    "--kv-read quest:tokens=1/16", "--kv-read quest:tokens=1/8", "--kv-read dhsa", "--kv-read block-sparse"]
 
 
 def evaluate(args, book, more):

@@ -177,7 +177,7 @@ void EngineArgs::AddKeep(Verb verb) {
            "given: all)")
       .Environment("SNUG_KV_KEEP");
   verb.Add("--kv-read", read,
-           "which rows of the cache a new token reads, as quest:tokens=1/16 (`snug methods` lists "
+           "which rows of the cache queries read, as quest:tokens=1/16 (`snug methods` lists "
            "them; not given: all)")
       .Environment("SNUG_KV_READ");
   verb.Add("--kv-channels", channels,

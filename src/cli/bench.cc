@@ -227,7 +227,7 @@ Status Bench(const BenchArgs& a) {
         SNUG_TRY(MeasureLimit(*engine, row));
         SNUG_TRY(Decode(*engine, p, std::span(tokens).subspan(depth), row));
         // Rows that were dropped or coded do not come back: there the next round goes on.
-        if (options.by_layer()) continue;
+        if (options.gives_up_rows()) continue;
         for (uint32_t s = 0; s < p; ++s) SNUG_TRY(engine->Rollback(s, depth));
       }
       done(row);

@@ -116,7 +116,14 @@ Status Eval(EvalArgs& a) {
     SNUG_TRY(CheckContinuation(a));
     options.context = *a.prefix + a.follow;
     options.plane_head = false;  // every logit counts
-  } else if (options.by_layer()) {
+  } else if (options.by_layer() && !options.gives_up_rows()) {
+    return MakeError(
+        Code::kUsage,
+        fmt::format("--kv-read {} chooses in prompts, and without --prefix there is none",
+                    options.read->spec()),
+        "score what follows a prompt: --prefix 4096 --continue 512",
+        {{"option", "--kv-read"}, {"value", options.read->spec()}});
+  } else if (options.gives_up_rows()) {
     const bool keeps = options.keep != nullptr;
     return MakeError(Code::kUsage,
                      fmt::format("a prompt's own predictions see every row as it was stored, "

@@ -28,7 +28,7 @@ std::vector<Seam> Seams() {
   for (const KeepEntry* e : KeepMethods())
     keep.methods.push_back(
         {e->name, e->source, e->summary, "observes", e->observes, e->parameters});
-  Seam read{"kv.read", "--kv-read", "which rows of the cache a new token reads", {}};
+  Seam read{"kv.read", "--kv-read", "which rows of the cache queries read", {}};
   for (const ReadEntry* e : ReadMethods())
     read.methods.push_back({e->name, e->source, e->summary, "index", e->index, e->parameters});
   return {codec, keep, read};

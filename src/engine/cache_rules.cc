@@ -33,7 +33,7 @@ Status CheckTypes(const ModelConfig& c, const EngineOptions& o) {
 
 // Refuses what cannot be with a method that drops rows, or with a codec.
 Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
-  if (!o.by_layer()) return {};
+  if (!o.gives_up_rows()) return {};
   const bool keeps = o.keep != nullptr;
   const std::string option = keeps ? "--kv-keep" : "--kv";
   const std::string& spec = keeps ? o.keep->spec() : o.codec->spec();
@@ -118,12 +118,21 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
                   "measure it once: snug calibrate MODEL --text TEXT --channels -o FILE; then give "
                   "--kv-channels FILE");
   }
-  if (o.codec != nullptr && o.codec->observes().decode) {
+  if (o.codec != nullptr && o.codec->observes().any()) {
     return refuse(
         fmt::format("--kv {} observes the attention that rows get, and rows that are not read are "
                     "not observed",
                     o.codec->spec()),
         "one of the two");
+  }
+  if (o.read->blocks() != nullptr) {
+    if (o.keep == nullptr || !o.keep->observes().any()) return {};
+    return refuse(
+        fmt::format(
+            "--kv-keep {} observes the attention that rows get, and what a prompt's queries "
+            "do not read is not observed",
+            o.keep->spec()),
+        "one of the two, or a --kv-keep that observes nothing");
   }
   if (o.codec != nullptr) {
     SNUG_ASSIGN(const auto tiles, o.codec->Tiles(c.kv_heads, c.head_dim, 0));

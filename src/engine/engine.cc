@@ -185,8 +185,10 @@ Result<std::shared_ptr<const KvCodec>> Engine::LoadCodec(const float* divisors) 
 
 Status Engine::LoadChannels() {
   SNUG_ASSIGN(const std::string weights, Fingerprint());
-  SNUG_ASSIGN(ChannelRanking ranking, ReadChannels(options_.channels, config(), weights,
-                                                   options_.read->budget().dense_layers));
+  const RowMethod* rows = options_.read->rows();
+  SNUG_ASSIGN(ChannelRanking ranking,
+              ReadChannels(options_.channels, config(), weights,
+                           rows == nullptr ? 0 : rows->budget().dense_layers));
   options_.read =
       options_.read->WithChannels(std::make_shared<const ChannelRanking>(std::move(ranking)));
   return {};
@@ -218,7 +220,7 @@ void Engine::Truncate(uint32_t sequence, uint32_t length) {
 
 Status Engine::Rollback(uint32_t sequence, uint32_t length) {
   if (length >= cache_->length(sequence)) return {};
-  if (options_.by_layer() && length != 0) {
+  if (options_.gives_up_rows() && length != 0) {
     return MakeError(
         Code::kUsage,
         fmt::format("a sequence of {} tokens cannot go back to {}: the cache dropped, merged or "
@@ -292,7 +294,7 @@ Status Engine::Check(std::span<const StepItem> items) const {
     rows += n;
     if (item.logits == StepItem::Logits::kLast) logit_rows += 1;
     if (item.logits == StepItem::Logits::kAll) logit_rows += n;
-    if (options_.by_layer() && n != 1) {
+    if (options_.gives_up_rows() && n != 1) {
       return MakeError(
           Code::kUsage,
           fmt::format("a step of {} tokens: a cache that drops, merges or codes rows takes one", n),

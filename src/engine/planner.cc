@@ -100,7 +100,8 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.activation_bytes =
       Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal) + plan.hidden_bytes;
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal) +
-                       Buffer::Reserved(blocks.reader.bytes(), Pages::kNormal);
+                       Buffer::Reserved(blocks.reader.bytes(), Pages::kNormal) +
+                       Buffer::Reserved(blocks.block_reader.bytes(), Pages::kNormal);
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
   if (x.options.observe == Observation::kCalibrate)
     plan.scratch_bytes += Calibration::Bytes(x.layout);
@@ -398,7 +399,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.chunk = chunk;
   kv.keep = o.keep;
   kv.codec = o.codec;
-  kv.read = o.read;
+  kv.read = AsRows(o.read);
   return kv;
 }
 
@@ -408,13 +409,17 @@ BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint
   if (o.keep != nullptr) observes = o.keep->observes();
   if (o.codec != nullptr) observes = o.codec->observes();
   const uint32_t log_sums = (observes.any() ? 1 : 0) + (observes.noise.on ? 1 : 0);
-  RowReaderLayout reader;
-  if (o.read != nullptr) {
+  RowReaderLayout rows;
+  BlockReaderLayout blocks;
+  const auto set = [&](auto* reader, auto method) {
+    if (method == nullptr) return;
     const KvLayout kv = MakeKvLayout(c, o, chunk);
-    reader = {o.read,     kv.key_type, kv.value_type, c.heads,
-              c.kv_heads, c.head_dim,  o.context,     threads};
-  }
-  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums, reader};
+    *reader = {method,     kv.key_type, kv.value_type, c.heads,
+               c.kv_heads, c.head_dim,  o.context,     threads};
+  };
+  set(&rows, AsRows(o.read));
+  set(&blocks, AsBlocks(o.read));
+  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums, rows, blocks};
 }
 
 uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {

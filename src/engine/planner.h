@@ -62,15 +62,19 @@ struct EngineOptions {
   KvChoice kv_choice = KvChoice::kGiven;   // what may be chosen for that: see kv_budget.h
   std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
   std::shared_ptr<const KvCodec> codec;    // what takes old rows of it over; null: nothing
-  // Whether each layer reads a whole prompt before the next one begins; steps then take one token
-  // of a sequence at a time, and nothing of a sequence is gone back to or shared.
-  bool by_layer() const { return keep != nullptr || codec != nullptr; }
-  std::shared_ptr<const ReadMethod> read;  // which rows a decoded token reads; null: all
-  std::string channels;                    // file of the ranking of channels that `read` may need
-  std::string codebooks;                   // file of the codebooks that `codec` may need
-  std::string permutation;                 // file of the order of key channels that it may need
-  bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
-  bool exact = false;     // activations, cache and sums in float32
+  // Whether rows are dropped, merged or coded: steps then take one token of a sequence at a time,
+  // and nothing of a sequence is gone back to or shared.
+  bool gives_up_rows() const { return keep != nullptr || codec != nullptr; }
+  std::shared_ptr<const ReadMethod> read;  // which rows queries read; null: all
+  // Whether each layer reads a whole prompt before the next one begins.
+  bool by_layer() const {
+    return gives_up_rows() || (read != nullptr && read->blocks() != nullptr);
+  }
+  std::string channels;     // file of the ranking of channels that `read` may need
+  std::string codebooks;    // file of the codebooks that `codec` may need
+  std::string permutation;  // file of the order of key channels that it may need
+  bool tokenizer = true;    // whether the vocabulary is loaded: steps take tokens without it
+  bool exact = false;       // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
   std::string weights;   // recipe that floats are quantized by as they are loaded; empty: none
   StreamOptions stream;  // slots = 0: the planner's choice

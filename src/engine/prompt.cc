@@ -1,6 +1,7 @@
-// Prompts where the cache drops rows (kv/keep/keep.h) or has them coded (kv/codec/codec.h): each
-// layer reads the whole prompt before the next one begins, so that only one layer's keys and values
-// are ever all there as they were stored.
+// Prompts where the cache drops rows (kv/keep/keep.h) or has them coded (kv/codec/codec.h), or
+// whose queries choose blocks of keys (kv/read/blocks.h): each layer reads the whole prompt before
+// the next one begins, so that only one layer's keys and values are ever all there as they were
+// stored.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -26,21 +27,33 @@ Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens
         sequence, layer,
         TokensOfExtremes(hidden_.as<float>(), tokens, dim, options_.codec->Extremes()));
   }
+  const auto pass = [&](Blocks::Pass what, bool stores) -> Status {
+    blocks_->BeginPass(what, tokens);
+    for (uint32_t done = 0; done < tokens;) {
+      const uint32_t n = std::min(plan_.chunk, tokens - done);
+      const RowSpan span{sequence, 0, n, length + done};
+      blocks_->Begin({&span, 1});
+      if (stores) cache_->ExtendLayer(sequence, layer, n);
+      float* rows = hidden_.as<float>() + done * dim;
+      std::memcpy(blocks_->x(0), rows, n * dim * sizeof(float));
+      model_->Layer(*blocks_, layer, weights);
+      if (stores) cache_->CommitLayer(sequence, layer, n);
+      done += n;
+      if (what == Blocks::Pass::kStore) continue;
+      std::memcpy(rows, blocks_->x(0), n * dim * sizeof(float));
+      traffic_.weight_bytes += layout_.parts[part].bytes;
+      SNUG_TRY(blocks_->TakeError());
+      SNUG_TRY(after_chunk(done));
+    }
+    return {};
+  };
   Status status;
-  for (uint32_t done = 0; done < tokens && status.ok();) {
-    const uint32_t n = std::min(plan_.chunk, tokens - done);
-    const RowSpan span{sequence, 0, n, length + done};
-    blocks_->Begin({&span, 1});
-    cache_->ExtendLayer(sequence, layer, n);
-    float* rows = hidden_.as<float>() + done * dim;
-    std::memcpy(blocks_->x(0), rows, n * dim * sizeof(float));
-    model_->Layer(*blocks_, layer, weights);
-    std::memcpy(rows, blocks_->x(0), n * dim * sizeof(float));
-    cache_->CommitLayer(sequence, layer, n);
-    traffic_.weight_bytes += layout_.parts[part].bytes;
-    done += n;
-    status = blocks_->TakeError();
-    if (status.ok()) status = after_chunk(done);
+  if (length == 0 && blocks_->ChoosesBlocks(layer, tokens)) {
+    status = pass(Blocks::Pass::kStore, true);
+    if (status.ok()) status = pass(Blocks::Pass::kRead, false);
+    blocks_->BeginPass(Blocks::Pass::kWhole);
+  } else {
+    status = pass(Blocks::Pass::kWhole, true);
   }
   place_->Release(part);
   traffic_.weight_bytes += blocks_->expert_bytes_used() - experts_before;

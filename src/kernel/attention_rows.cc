@@ -3,13 +3,12 @@
 #include <cassert>
 #include <cstring>
 
-#include "kernel/attention_internal.h"
+#include "kernel/attention_parts.h"
 
 namespace snug {
 namespace {
 
-// Tokens whose keys lie together: a column of the keys' tile.
-constexpr size_t kRun = kColumn / 2;
+constexpr size_t kRun = kRunTokens;
 constexpr uint32_t kAhead = 16;  // rows ahead that are fetched
 
 size_t ElementBits(KvType type) {
@@ -37,21 +36,6 @@ void CopyScales(KvType type, const uint8_t* from, size_t from_slot, size_t head_
     std::memcpy(to + row + to_slot * sizeof(uint16_t), from + row + from_slot * sizeof(uint16_t),
                 kRun * sizeof(uint16_t));
   }
-}
-
-// kRun tokens from a multiple of kRun to another: their keys are one run of bytes, their values
-// one in each column of dimensions.
-void CopyRun(const AttentionArgs& a, const HeadTiles& from, size_t from_slot, uint8_t* keys,
-             uint8_t* values, size_t to_slot) {
-  const size_t key_bytes = a.head_dim * ElementBits(a.key_type) / 8;  // of a token
-  std::memcpy(keys + to_slot * key_bytes, from.keys + from_slot * key_bytes, kRun * key_bytes);
-  CopyScales(a.key_type, from.keys, from_slot, a.head_dim, keys, to_slot);
-  const size_t line = kColumn * ElementBits(a.value_type) / 8, column = kTileTokens / 2 * line;
-  for (size_t c = 0; c < PaddedDim(a.head_dim) * 2 / kColumn; ++c) {
-    std::memcpy(values + c * column + to_slot / 2 * line,
-                from.values + c * column + from_slot / 2 * line, kRun / 2 * line);
-  }
-  CopyScales(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
 }
 
 bool TwoBytes(KvType type) { return type == KvType::kF16 || type == KvType::kBF16; }
@@ -88,6 +72,19 @@ void CopyValues(const uint8_t* a, size_t a_slot, const uint8_t* b, size_t b_slot
 }
 
 }  // namespace
+
+void CopyRun(const AttentionArgs& a, const HeadTiles& from, size_t from_slot, uint8_t* keys,
+             uint8_t* values, size_t to_slot) {
+  const size_t key_bytes = a.head_dim * ElementBits(a.key_type) / 8;  // of a token
+  std::memcpy(keys + to_slot * key_bytes, from.keys + from_slot * key_bytes, kRun * key_bytes);
+  CopyScales(a.key_type, from.keys, from_slot, a.head_dim, keys, to_slot);
+  const size_t line = kColumn * ElementBits(a.value_type) / 8, column = kTileTokens / 2 * line;
+  for (size_t c = 0; c < PaddedDim(a.head_dim) * 2 / kColumn; ++c) {
+    std::memcpy(values + c * column + to_slot / 2 * line,
+                from.values + c * column + from_slot / 2 * line, kRun / 2 * line);
+  }
+  CopyScales(a.value_type, from.values, from_slot, a.head_dim, values, to_slot);
+}
 
 uint32_t ChosenTasks(const AttentionArgs& a, uint32_t count) {
   return static_cast<uint32_t>((count + kSplitTokens - 1) / kSplitTokens) * a.kv_heads;

@@ -8,7 +8,7 @@
 #include <numbers>
 #include <vector>
 
-#include "kernel/attention_internal.h"
+#include "kernel/attention_parts.h"
 #include "kernel/tile_codec.h"
 
 namespace snug {
@@ -112,18 +112,16 @@ void KeepPartials(const AttentionArgs& a, const Block& b, uint32_t head, uint32_
   }
 }
 
-namespace {
-
-// The values of one row of `head` over the sum of its weights, the sink's included; `max` is in
-// units of log 2.
-void Finish(const AttentionArgs& a, size_t row, size_t head, const float* total, float max,
-            float sum) {
+void FinishRow(const AttentionArgs& a, size_t row, size_t head, const float* total, float max,
+               float sum) {
   if (a.sinks != nullptr) sum += std::exp2(a.sinks[head] * std::numbers::log2e_v<float> - max);
   const float scale = sum > 0 ? 1 / sum : 0;
   float* out = a.out + row * a.out_stride + head * a.head_dim;
   for (size_t i = 0; i < a.head_dim; ++i) out[i] = total[i] * scale;
   if (a.log_sums != nullptr) a.log_sums[row * a.heads + head] = max + std::log2(sum);
 }
+
+namespace {
 
 // WalkTiles over what is coded and what is not.
 void Walk(const AttentionArgs& a, const Block& b, TileAt first, uint32_t last, TileAt next,
@@ -170,7 +168,7 @@ void QueryTask(const AttentionArgs& a, const AttentionPlan& plan, uint32_t task,
   for (uint32_t t = 0; t < n; ++t) {
     for (size_t g = 0; g < group; ++g) {
       const size_t r = t * group + g;
-      Finish(a, first + t, head * group + g, s.total + r * b.padded_dim, s.max[r], s.sum[r]);
+      FinishRow(a, first + t, head * group + g, s.total + r * b.padded_dim, s.max[r], s.sum[r]);
     }
   }
 }
@@ -246,7 +244,7 @@ void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const fl
     const float* p = partial + ((size_t{split} * a.tokens + row) * a.heads + head) * stride;
     JoinPart(p, p[padded], p[padded + 1], padded, &max, &sum, total);
   }
-  Finish(a, row, head, total, max, sum);
+  FinishRow(a, row, head, total, max, sum);
 }
 
 namespace {

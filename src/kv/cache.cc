@@ -220,7 +220,7 @@ uint64_t KvCache::held_bytes() const {
 void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
                         uint32_t last) {
   const uint32_t groups = layout_.groups(), heads = layout_.kv_heads / groups;
-  const ReadMethod& read = *layout_.read;
+  const RowMethod& read = *layout_.read;
   for (uint32_t h = 0; h < layout_.kv_heads; ++h) {
     uint8_t* base = page(sequence, layer, tile, h / heads);
     const KeyTile keys{layout_.key_type, layout_.head_dim, base + h % heads * key_tile_,

@@ -47,7 +47,7 @@ struct KvLayout {
   // What takes rows over, of layers without a window; null: nothing.
   std::shared_ptr<const KvCodec> codec;
   // Which rows a decoded token reads, of layers without a window; null: all.
-  std::shared_ptr<const ReadMethod> read;
+  std::shared_ptr<const RowMethod> read;
 
   bool Attends(uint32_t layer) const { return attends.empty() || attends[layer]; }
   bool Drops(uint32_t layer) const {

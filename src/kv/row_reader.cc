@@ -80,7 +80,7 @@ std::span<const uint32_t> RowReader::chosen(uint32_t kv_head) const {
 uint64_t RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& pool,
                            uint8_t* thread_scratch, size_t scratch_stride) {
   const RowReaderLayout& l = layout_;
-  const ReadMethod& method = *l.method;
+  const RowMethod& method = *l.method;
   const ReadBudget& budget = method.budget();
   const uint32_t group = l.heads / l.kv_heads, rows = a.first_pos + 1, unit = budget.unit;
   const uint32_t all_units = (rows + unit - 1) / unit, units = budget.Units(rows);

@@ -16,7 +16,7 @@
 namespace snug {
 
 struct RowReaderLayout {
-  std::shared_ptr<const ReadMethod> method;  // null: none
+  std::shared_ptr<const RowMethod> method;  // null: none
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   uint32_t heads = 0, kv_heads = 0, head_dim = 0, context = 0;
   int threads = 1;

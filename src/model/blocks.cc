@@ -99,6 +99,7 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
   SNUG_ASSIGN(b->scratch_, Buffer::Allocate(ledger, Owner::kScratch, layout.scratch_bytes(),
                                             Pages::kNormal, "scratch"));
   SNUG_ASSIGN(b->reader_, RowReader::Create(layout.reader, ledger));
+  SNUG_ASSIGN(b->block_reader_, BlockReader::Create(layout.block_reader, ledger));
   Carver carve(b->activations_.data());
   const Views v = CarveActivations(layout, carve);
   b->x_ = v.x;
@@ -125,13 +126,14 @@ Result<std::unique_ptr<Blocks>> Blocks::Create(const BlocksLayout& layout, bool 
     b->log_sums_ = b->partial_ + AlignBytes(PartialCount(layout) * sizeof(float)) / sizeof(float);
   }
   b->spans_.reserve(layout.sequences);
-  b->args_.reserve(layout.sequences);
+  b->args_.reserve(layout.sequences + 1);  // a block of queries that choose may lie between others
   b->choosing_.reserve(layout.sequences);
   return b;
 }
 
 void Blocks::Begin(std::span<const RowSpan> spans) {
   spans_.assign(spans.begin(), spans.end());
+  stored_ = false;
   rows_ = 0;
   for (const RowSpan& s : spans_) rows_ += s.rows;
   assert(rows_ <= layout_.chunk);
@@ -153,11 +155,13 @@ void Blocks::Prepare(const float* src, uint32_t rows, uint32_t cols, size_t stri
 }
 
 void Blocks::Plain() {
+  if (stored_) return;
   std::memcpy(h_, x_, size_t{rows_} * config_.dim * sizeof(float));
   Prepare(h_, rows_, config_.dim);
 }
 
 void Blocks::Norm(const float* weight) {
+  if (stored_) return;
   const uint32_t dim = config_.dim;
   const bool quantize = Quantizes(dim);
   ForRows(rows_, [&](uint32_t r) {
@@ -197,6 +201,7 @@ void Blocks::Multiply(std::span<const Product> products) {
 }
 
 void Blocks::AddResidual(const float* norm) {
+  if (stored_) return;
   const uint32_t dim = config_.dim;
   ForRows(rows_, [&](uint32_t r) {
     float* out = h_ + size_t{r} * dim;

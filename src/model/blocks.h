@@ -12,6 +12,7 @@
 #include "base/threads.h"
 #include "kernel/attention.h"
 #include "kernel/matmul.h"
+#include "kv/block_reader.h"
 #include "kv/cache.h"
 #include "kv/row_reader.h"
 #include "model/config.h"
@@ -31,6 +32,7 @@ struct BlocksLayout {
   // get: attention's own, and a noisy one.
   uint32_t log_sums = 0;
   RowReaderLayout reader;             // where decoded tokens choose rows
+  BlockReaderLayout block_reader;     // where a prompt's queries choose blocks of keys
   uint64_t activation_bytes() const;  // rows of the residual stream, projections, logits
   uint64_t scratch_bytes() const;     // per-thread tiles, attention partials
 };
@@ -74,6 +76,17 @@ class Blocks {
   void set_next_layer(const LayerWeights* next) { next_layer_ = next; }
   // The first error since the last call, if any.
   Status TakeError();
+
+  // --- a prompt whose queries choose blocks of keys: each layer's chunks are stepped twice
+  // What a layer's graph does: all; only that keys and values are stored, x staying as it is; or
+  // the rest, for which all of the prompt's keys are there.
+  enum class Pass : uint8_t { kWhole, kStore, kRead };
+  // Whether this layer's queries choose in a prompt of so many tokens that begins a sequence.
+  bool ChoosesBlocks(uint32_t layer, uint32_t tokens) const {
+    return config_.window[layer] == 0 && block_reader_.Chooses(tokens);
+  }
+  // Before a pass. Where it is kStore, `tokens` are what the prompt has.
+  void BeginPass(Pass pass, uint32_t tokens = 0);
 
   // --- a step: rows, then their embeddings in x(), then layers, then the head.
   void Begin(std::span<const RowSpan> spans);
@@ -175,7 +188,13 @@ class Blocks {
   StateSpan RecurrentState(const RowSpan& s, uint32_t layer);
   void CountStates();
   void AttendGroup(std::span<const AttentionArgs> args);
-  // Attention of the rows whose queries choose what they read, one after the other.
+  // Adds rows that read all they see to args_.
+  void AddDense(const AttentionArgs& a);
+  // Adds rows, some of which choose what they read, to args_ and choosing_.
+  void Divide(const AttentionArgs& a);
+  // Whether this pass needs the queries of its rows.
+  bool wants_queries() const;
+  // Attention of the rows whose queries choose what they read.
   void AttendChosenRows(uint32_t layer);
   // Has the cache's rows told what attention they got, as far as it asks (KvCache::Watch).
   void Observe(uint32_t layer);
@@ -209,7 +228,10 @@ class Blocks {
   std::vector<RowSpan> spans_;
   std::vector<AttentionArgs> args_;
   RowReader reader_;
-  std::vector<AttentionArgs> choosing_;  // rows that the reader does
+  BlockReader block_reader_;
+  Pass pass_ = Pass::kWhole;
+  bool stored_ = false;  // in the pass kStore, these rows are: what follows does nothing
+  std::vector<AttentionArgs> choosing_;  // rows that a reader does
   uint64_t kv_bytes_ = 0, expert_bytes_ = 0;
   ProductObserver* observer_ = nullptr;
 };

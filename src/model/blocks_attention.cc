@@ -15,7 +15,8 @@ void Blocks::ProjectQkv(const LayerWeights& w) {
   const Product products[] = {{w[Role::kQ], w.vec(Role::kQBias), queries, gated ? 2 * q : q},
                               {w[Role::kK], w.vec(Role::kKBias), k_, kv},
                               {w[Role::kV], w.vec(Role::kVBias), v_, kv}};
-  Multiply(products);
+  const std::span<const Product> all(products);
+  Multiply(pass_ == Pass::kRead ? all.first(1) : wants_queries() ? all : all.subspan(1));
   if (!gated) return;
   const size_t d = config_.head_dim;
   ForRows(rows_, [&](uint32_t r) {
@@ -26,6 +27,7 @@ void Blocks::ProjectQkv(const LayerWeights& w) {
 }
 
 void Blocks::GateAttended() {
+  if (stored_) return;
   const size_t d = config_.head_dim;
   ForRows(rows_, [&](uint32_t r) {
     for (size_t h = r * size_t{config_.heads}; h < (r + size_t{1}) * config_.heads; ++h) {
@@ -41,13 +43,19 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
   const RopeConfig& rope = local ? c.local_rope : c.rope;
   const bool rotated = c.no_rope.empty() || !c.no_rope[layer];
   // Norms heads, each or all at once, and rotates them.
-  auto prepare = [&](float* head, uint32_t heads, const float* norm, const float* angles) {
+  const auto prepare = [&](float* head, uint32_t heads, const float* norm, const float* angles) {
     if (norm != nullptr && c.joint_head_norm) RmsNorm(head, norm, c.eps, size_t{heads} * d, head);
     for (uint32_t h = 0; h < heads; ++h, head += d) {
       if (norm != nullptr && !c.joint_head_norm) RmsNorm(head, norm, c.eps, d, head);
       if (rotated) (rope.interleaved ? RopeInterleaved : RopeNeox)(angles, rope.dim, head);
     }
   };
+  const auto queries_of = [&](uint32_t r) {
+    prepare(q_ + size_t{r} * c.heads * d, c.heads, w.vec(Role::kQNorm),
+            angles_ + r * 2 * size_t{d} + (local ? d : 0));
+  };
+  if (pass_ == Pass::kRead) return ForRows(rows_, queries_of);
+  const bool queries = wants_queries();
   const KvLayout& kv = cache_.layout();
   const uint32_t groups = kv.groups(), group_heads = c.kv_heads / groups;
   const auto store_key = kv.KeyRows(layer) ? StoreValue : StoreKey;
@@ -55,10 +63,9 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
   auto row_of = [&](const RowSpan& s, uint32_t first_at, uint32_t at) {
     const uint32_t r = s.first_row + (at - first_at);
     const float* angles = angles_ + r * 2 * size_t{d} + (local ? d : 0);
-    float* q = q_ + size_t{r} * c.heads * d;
     float* k = k_ + size_t{r} * c.kv_heads * d;
     float* v = v_ + size_t{r} * c.kv_heads * d;
-    prepare(q, c.heads, w.vec(Role::kQNorm), angles);
+    if (queries) queries_of(r);
     prepare(k, c.kv_heads, w.vec(Role::kKNorm), angles);
     const size_t key_bytes = cache_.key_tile_bytes(), value_bytes = cache_.value_tile_bytes();
     for (uint32_t g = 0; g < groups; ++g) {
@@ -95,9 +102,23 @@ void Blocks::RotateAndStore(uint32_t layer, const LayerWeights& w) {
   } else {
     pool_.For(tiles, tile);
   }
+  if (pass_ == Pass::kStore) {
+    block_reader_.Note(q_, k_, spans_[0].first_pos, rows_, pool_);
+    stored_ = true;
+    return;
+  }
   if (observer_ != nullptr) {
     observer_->Rotated(layer, q_, k_, v_, rows_, spans_.front().first_pos);
   }
+}
+
+void Blocks::BeginPass(Pass pass, uint32_t tokens) {
+  pass_ = pass;
+  if (pass == Pass::kStore) block_reader_.Begin(tokens);
+}
+
+bool Blocks::wants_queries() const {
+  return pass_ != Pass::kStore || block_reader_.WantsQueries(spans_[0].first_pos, rows_);
 }
 
 void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
@@ -136,6 +157,10 @@ void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
 
 void Blocks::AttendChosenRows(uint32_t layer) {
   for (const AttentionArgs& rows : choosing_) {
+    if (pass_ == Pass::kRead) {
+      kv_bytes_ += block_reader_.Attend(rows, pool_, thread_scratch_, thread_scratch_bytes_);
+      continue;
+    }
     AttentionArgs a = rows;
     for (a.tokens = 1; a.first_pos < rows.first_pos + rows.tokens; ++a.first_pos) {
       kv_bytes_ += reader_.Attend(a, layer, pool_, thread_scratch_, thread_scratch_bytes_);
@@ -169,7 +194,37 @@ void Blocks::Observe(uint32_t layer) {
   }
 }
 
+void Blocks::AddDense(const AttentionArgs& a) {
+  args_.push_back(a);
+  const uint32_t seen = a.first_pos + a.tokens;
+  uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + a.tokens);
+  if (a.coded.codec != nullptr) read -= std::min(a.coded.keys, a.coded.values);
+  kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
+}
+
+void Blocks::Divide(const AttentionArgs& a) {
+  const bool blocks = pass_ == Pass::kRead;
+  const auto dense = [&](uint32_t row) {
+    const uint32_t position = a.first_pos + row;
+    return blocks ? block_reader_.Dense(position) : !reader_.Chooses(position + 1);
+  };
+  for (uint32_t first = 0, last; first < a.tokens; first = last) {
+    for (last = first + 1; last < a.tokens && dense(last) == dense(first);) ++last;
+    AttentionArgs part = a;
+    part.tokens = last - first;
+    part.first_pos += first;
+    part.q += first * a.q_stride;
+    part.out += first * a.out_stride;
+    if (dense(first)) {
+      AddDense(part);
+    } else {
+      choosing_.push_back(part);
+    }
+  }
+}
+
 void Blocks::Attend(uint32_t layer, const float* sinks) {
+  if (stored_) return;
   const ModelConfig& c = config_;
   const size_t width = size_t{c.heads} * c.head_dim;
   args_.clear();
@@ -204,27 +259,16 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     }
     a.out = attended_ + s.first_row * width;
     a.out_stride = width;
-    if (cache_.layout().Reads(layer) && !s.prompt) {
-      // The first rows may see so few that they read all.
-      uint32_t dense = 0;
-      while (dense < s.rows && !reader_.Chooses(a.first_pos + dense + 1)) ++dense;
-      AttentionArgs rest = a;
-      rest.tokens = s.rows - dense;
-      rest.first_pos += dense;
-      rest.q += dense * width;
-      rest.out += dense * width;
-      if (rest.tokens > 0) choosing_.push_back(rest);
-      a.tokens = dense;
-      if (dense == 0) continue;
+    if (pass_ == Pass::kRead) {
+      a.first_pos = s.first_pos;
+      a.bias = nullptr;  // each row still stands for one token
+      Divide(a);
+    } else if (cache_.layout().Reads(layer) && !s.prompt) {
+      Divide(a);
+    } else {
+      if (a.coded.codec != nullptr) kv_bytes_ += cache_.coded_bytes(s.sequence, layer);
+      AddDense(a);
     }
-    args_.push_back(a);
-    const uint32_t seen = a.first_pos + a.tokens;
-    uint32_t read = a.window == 0 ? seen : std::min(seen, a.window + a.tokens);
-    if (a.coded.codec != nullptr) {
-      kv_bytes_ += cache_.coded_bytes(s.sequence, layer);
-      read -= std::min(a.coded.keys, a.coded.values);
-    }
-    kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
   }
   // Groups whose split rows fit the partials.
   const auto split_rows = [&](const AttentionArgs& a) {
@@ -247,6 +291,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
 }
 
 void Blocks::ProjectOut(const LayerWeights& w) {
+  if (stored_) return;
   Prepare(attended_, rows_, config_.heads * config_.head_dim);
   const Product products[] = {{w[Role::kO], w.vec(Role::kOBias), h_, config_.dim}};
   Multiply(products);

@@ -211,6 +211,7 @@ void Blocks::RunExperts(std::span<ExpertRun> runs) {
 }
 
 void Blocks::RoutedFfn(uint32_t layer, const LayerWeights& w) {
+  if (stored_) return;
   const RouterConfig& r = config_.router;
   const ExpertBuffers& b = experts_;
   if (error_) return;

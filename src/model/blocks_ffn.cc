@@ -42,6 +42,7 @@ void Blocks::GateTask(const LayerWeights& w, const Activations& x, size_t task, 
 }
 
 void Blocks::GatedFfn(const LayerWeights& w) {
+  if (stored_) return;
   LayerWeights seen = w;
   seen[Role::kGate] = Seen(w[Role::kGate], acts_);
   seen[Role::kUp] = Seen(w[Role::kUp], acts_);

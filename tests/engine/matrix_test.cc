@@ -31,6 +31,8 @@ constexpr uint32_t kPrompt = 170, kTokens = 200;  // as ExpectSameInABatch has t
 
 // Parameters with which every method has something to do in so many tokens.
 const std::map<std::string, std::string, std::less<>> kSmall = {
+    {"block-sparse", "block-sparse:queries=32,keys=16,density=1/4"},
+    {"dhsa", "dhsa:queries=32,keys=16,density=1/4"},
     {"double-sparsity", "double-sparsity:tokens=40,dense-layers=1,channels=1/2"},
     {"kivi", "kivi:group=16,residual=32"},
     {"million", "million:residual=64"},

@@ -29,17 +29,17 @@ ModelConfig Config(uint32_t layers, uint32_t heads, uint32_t kv_heads, uint32_t 
   return c;
 }
 
-std::shared_ptr<const ReadMethod> Method(const std::string& spec, std::vector<uint16_t> order) {
+std::shared_ptr<const RowMethod> Method(const std::string& spec, std::vector<uint16_t> order) {
   auto method = ParseRead(spec);
   EXPECT_TRUE(method.ok()) << spec;
   const auto dim = static_cast<uint32_t>(order.size());
   auto ranking = std::make_shared<ChannelRanking>(ChannelRanking{1, dim, {std::move(order)}});
-  return (*method)->WithChannels(ranking);
+  return AsRows((*method)->WithChannels(ranking));
 }
 
 // A tile of keys, its labels, and what is guessed of queries.
 struct Tile {
-  Tile(const ReadMethod& m, uint32_t dim) : method(m), head_dim(dim) {
+  Tile(const RowMethod& m, uint32_t dim) : method(m), head_dim(dim) {
     keys.resize(KvTileBytes(KvType::kF32, dim));
     labels.resize(m.IndexBytes(dim));
   }
@@ -56,7 +56,7 @@ struct Tile {
     method.Score(labels.data(), prepared.data(), heads, head_dim, scores.data(), 64);
     return scores;
   }
-  const ReadMethod& method;
+  const RowMethod& method;
   uint32_t head_dim;
   std::vector<uint8_t> keys, labels;
 };

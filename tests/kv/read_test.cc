@@ -20,11 +20,11 @@ constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::
                              KvType::kQ4_0};
 
 // Rankings of channels are in order.
-std::shared_ptr<const ReadMethod> Method(const std::string& spec) {
+std::shared_ptr<const RowMethod> Method(const std::string& spec) {
   auto method = ParseRead(spec);
   EXPECT_TRUE(method.ok()) << spec;
   if (!method.ok()) return nullptr;
-  if (!(*method)->needs_channels()) return *method;
+  if (!(*method)->needs_channels()) return AsRows(*method);
   auto ranking = std::make_shared<ChannelRanking>();
   ranking->kv_heads = kKvHeads;
   ranking->head_dim = kDim;
@@ -32,7 +32,7 @@ std::shared_ptr<const ReadMethod> Method(const std::string& spec) {
   for (uint32_t i = 0; i < kKvHeads * kDim; ++i) {
     ranking->layers[0].push_back(static_cast<uint16_t>(i % kDim));
   }
-  return (*method)->WithChannels(ranking);
+  return AsRows((*method)->WithChannels(ranking));
 }
 
 // A sequence of made-up queries, keys and values.
@@ -69,7 +69,7 @@ class Sequence {
 
   KvCache& cache() { return *cache_; }
   RowReader& reader() { return *reader_; }
-  const ReadMethod& method() const { return *layout_.read; }
+  const RowMethod& method() const { return *layout_.read; }
 
   // Adds `n` tokens in steps of `chunk`; `shift` makes them others.
   void Add(uint32_t sequence, uint32_t n, uint32_t chunk, uint32_t shift = 0) {

@@ -30,10 +30,10 @@ constexpr auto kParameters = WithReadBudget({
 
 float Half(float v) { return HalfToFloat(FloatToHalf(std::clamp(v, -kMaxHalf, kMaxHalf))); }
 
-class DoubleSparsity final : public ReadMethod {
+class DoubleSparsity final : public RowMethod {
  public:
   DoubleSparsity(const ReadBudget& budget, double channels, bool coded)
-      : ReadMethod(budget), channels_(channels), coded_(coded) {}
+      : RowMethod(budget), channels_(channels), coded_(coded) {}
 
   bool needs_channels() const override { return true; }
   bool key_rows() const override { return true; }

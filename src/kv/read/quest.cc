@@ -30,9 +30,9 @@ uint16_t HalfAbove(float v) {
 }
 uint16_t HalfBelow(float v) { return HalfAbove(-v) ^ 0x8000; }
 
-class Quest final : public ReadMethod {
+class Quest final : public RowMethod {
  public:
-  Quest(const ReadBudget& budget, uint32_t page) : ReadMethod(budget), page_(page) {}
+  Quest(const ReadBudget& budget, uint32_t page) : RowMethod(budget), page_(page) {}
 
   size_t IndexBytes(uint32_t head_dim) const override {
     return (kTileTokens / page_ * RowBytes(head_dim) + 63) / 64 * 64;

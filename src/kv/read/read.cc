@@ -12,6 +12,8 @@ namespace snug {
 namespace {
 
 constexpr const ReadEntry* kMethods[] = {
+    &kReadBlockSparse,     //
+    &kReadDhsa,            //
     &kReadDoubleSparsity,  //
     &kReadQuest,           //
 };

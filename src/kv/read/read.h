@@ -1,10 +1,11 @@
-// read: which of the cached rows a decoded token's queries touch. A method keeps an index beside
-// the keys, guesses from it what each row's score will be, and only the rows that look best are
-// attended to, exactly. Nothing is dropped: the next token chooses anew. A method is a file beside
-// this one and a line of its registry (read.cc); the cache, the attention kernel and the engine
-// know no method by name.
+// read: which of the cached rows queries touch; the chosen ones are attended to exactly. Nothing is
+// dropped: the next query chooses anew. A method chooses rows for decoded tokens (RowMethod), from
+// an index that it keeps beside the keys, or blocks of keys for a prompt's queries (BlockMethod,
+// blocks.h). It is a file beside this one and a line of its registry (read.cc); the cache, the
+// attention kernel and the engine know no method by name.
 //
-// Prompts see every row. Layers with a sliding window stay outside: they are bounded as they are.
+// What a method does not choose for, queries see whole. Layers with a sliding window stay outside:
+// they are bounded as they are.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +51,14 @@ struct GroupQueries {
   uint32_t layer = 0, kv_head = 0;
 };
 
+class BlockMethod;
+class RowMethod;
+
 class ReadMethod : public KvMethod {
  public:
-  const ReadBudget& budget() const { return budget_; }
-  bool Reads(uint32_t layer) const { return layer >= budget_.dense_layers; }
+  // What it chooses for: one of these is not null.
+  virtual const RowMethod* rows() const { return nullptr; }
+  virtual const BlockMethod* blocks() const { return nullptr; }
 
   // Whether it goes by a ranking of channels (channels.h); it then does nothing before it has one.
   virtual bool needs_channels() const { return false; }
@@ -65,6 +70,14 @@ class ReadMethod : public KvMethod {
   virtual bool key_rows() const { return false; }
   // kUsage where a model with such heads cannot be read so.
   virtual Status Check(uint32_t /*head_dim*/) const { return {}; }
+};
+
+class RowMethod : public ReadMethod {
+ public:
+  const RowMethod* rows() const final { return this; }
+  const ReadBudget& budget() const { return budget_; }
+  bool Reads(uint32_t layer) const { return layer >= budget_.dense_layers; }
+
   // Bytes of the index of a tile of a head: a multiple of 64.
   virtual size_t IndexBytes(uint32_t head_dim) const = 0;
   // Rows [first, last) of a tile are new, those before them are as they were; `index` is the
@@ -79,7 +92,7 @@ class ReadMethod : public KvMethod {
                      uint32_t head_dim, float* scores, size_t stride) const = 0;
 
  protected:
-  explicit ReadMethod(const ReadBudget& budget) : budget_(budget) {}
+  explicit RowMethod(const ReadBudget& budget) : budget_(budget) {}
 
  private:
   const ReadBudget budget_;
@@ -97,6 +110,11 @@ std::span<const ReadEntry* const> ReadMethods();
 
 // The method that a spec string (base/spec.h) names. Errors: ParseSpec's.
 Result<std::shared_ptr<const ReadMethod>> ParseRead(std::string_view spec);
+
+// A method as what it is, or null.
+inline std::shared_ptr<const RowMethod> AsRows(const std::shared_ptr<const ReadMethod>& method) {
+  return {method, method == nullptr ? nullptr : method->rows()};
+}
 
 // Chooses the `count` largest scores, of equal ones the first: their numbers, ascending. `room` has
 // as many floats as there are scores. Scores are finite.
