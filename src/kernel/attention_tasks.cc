@@ -110,12 +110,15 @@ void Finish(const AttentionArgs& a, size_t row, size_t head, const float* total,
   if (a.log_sums != nullptr) a.log_sums[row * a.heads + head] = max + std::log2(sum);
 }
 
-// WalkTiles over what is coded and what is not.
+// WalkTiles over what is coded or shared and what is not.
 void Walk(const AttentionArgs& a, const Block& b, TileAt first, uint32_t last, TileAt next,
           float* decoded) {
-  if (a.coded.codec == nullptr) return WalkTiles(a, b, first, last, next, decoded);
-  const uint32_t end = a.coded.end(), middle = std::clamp(end, first.tile, last);
-  if (first.tile < middle) a.coded.codec->Walk(a, b, first, middle, next, decoded);
+  const bool coded = a.coded.codec != nullptr;
+  if (!coded && a.shared.rows == 0) return WalkTiles(a, b, first, last, next, decoded);
+  const auto shared = static_cast<uint32_t>(a.shared.rows / kTileTokens);
+  const uint32_t end = coded ? a.coded.end() : shared, middle = std::clamp(end, first.tile, last);
+  if (first.tile < middle && coded) a.coded.codec->Walk(a, b, first, middle, next, decoded);
+  if (first.tile < middle && !coded) WalkShared(a, b, first, middle, next);
   if (middle == last) return;
   if (next.tile < end) next = {first.head, last - 1};  // nothing to fetch
   WalkTiles(a, b, {first.head, middle}, last, next, decoded);
@@ -229,6 +232,25 @@ void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const fl
 
 namespace {
 
+template <bool kValue>
+void LoadSharedRow(const AttentionArgs& a, TileAt at, size_t slot, float* row) {
+  const SharedRows& s = a.shared;
+  const OwnRows& own = (kValue ? s.values : s.keys)[at.head];
+  const KvType type = kValue ? a.value_type : a.key_type;
+  const size_t token = at.tile * kTileTokens + slot;
+  for (uint32_t i = 0; i < own.count; ++i) {
+    if (own.rows[i] != token) continue;
+    for (size_t d = 0; d < a.head_dim; ++d)
+      row[d] = StoredValue(type, own.data + i * own.stride, d);
+    return;
+  }
+  const SharedTiles tiles(a, at);
+  kValue ? LoadValue(type, tiles.values, a.head_dim, slot, row)
+         : LoadKey(type, tiles.keys, a.head_dim, slot, row);
+  const float scale = (kValue ? s.value_scales : s.key_scales)[at.head * s.scale_stride + token];
+  for (size_t d = 0; d < a.head_dim; ++d) row[d] *= scale;
+}
+
 // A token's key or value, whoever holds it.
 template <bool kValue>
 void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) {
@@ -240,6 +262,7 @@ void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) 
            : a.coded.codec->LoadKey(tiles.keys, slot, row);
     return;
   }
+  if (token < a.shared.rows) return LoadSharedRow<kValue>(a, at, slot, row);
   const HeadTiles tiles(a, at);
   kValue ? LoadValue(a.value_type, tiles.values, a.head_dim, slot, row)
          : LoadKey(a.key_type, tiles.keys, a.head_dim, slot, row);

@@ -191,6 +191,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.page_heads = c.kv_heads / cache_.layout().groups();
     a.table_stride = cache_.table_stride();
     a.coded = cache_.coded(s.sequence, layer);
+    a.shared = cache_.shared(s.sequence, layer);
     const KeptRows::Bias bias = cache_.bias(s.sequence, layer);
     a.bias = bias.rows;
     a.bias_stride = bias.stride;
@@ -219,6 +220,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
       kv_bytes_ += a.coded.end() * cache_.coded_page_bytes();
       read -= std::min(a.coded.keys, a.coded.values);
     }
+    kv_bytes_ += cache_.shared_bytes_read(s.sequence, layer);
     kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
   }
   // Groups whose split rows fit the partials.
