@@ -109,7 +109,8 @@ class MiniCache final : public ShareMethod {
         std::min(so_far->high - static_cast<float>(gamma_) * (so_far->high - so_far->low),
                  static_cast<float>(kNearlyOpposite / std::numbers::pi));
     const auto far = [&](float d) {
-      return range_ ? d >= threshold : first || so_far->count == 0 || d > so_far->least;
+      if (range_) return d >= threshold;
+      return gamma_ == 1 || first || so_far->count == 0 || d > so_far->least;
     };
     const auto wanted =
         static_cast<uint32_t>(std::count_if(distances.begin(), distances.end(), far));
