@@ -180,6 +180,11 @@ void EngineArgs::AddKeep(Verb verb) {
            "which rows of the cache queries read, as quest:tokens=1/16 (`snug methods` lists "
            "them; not given: all)")
       .Environment("SNUG_KV_READ");
+  verb.Add(
+          "--kv-share", share,
+          "which layers hold rows together, as minicache:start=3/4 (`snug methods` lists them; not "
+          "given: none)")
+      .Environment("SNUG_KV_SHARE");
   verb.Add("--kv-channels", channels,
            "the ranking of channels that --kv-read double-sparsity goes by (snug calibrate "
            "--channels)")
@@ -238,6 +243,9 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   if (!read.empty()) {
     SNUG_ASSIGN(o.read, ParseRead(read));
     o.channels = channels;
+  }
+  if (!share.empty()) {
+    SNUG_ASSIGN(o.share, ParseShare(share));
   }
   SNUG_TRY(ResolveCache(*this, &o));
   if (!kv_budget.empty()) {

@@ -17,7 +17,7 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
-  std::string keep, read, channels, codebooks, permutation, kv_budget;
+  std::string keep, read, share, channels, codebooks, permutation, kv_budget;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false, force = false;

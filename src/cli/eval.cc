@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <tuple>
 
 #include "base/progress.h"
 #include "cli/args.h"
@@ -124,14 +125,16 @@ Status Eval(EvalArgs& a) {
         "score what follows a prompt: --prefix 4096 --continue 512",
         {{"option", "--kv-read"}, {"value", options.read->spec()}});
   } else if (options.gives_up_rows()) {
-    const bool keeps = options.keep != nullptr;
+    const auto [option, does, spec] =
+        options.keep != nullptr    ? std::tuple("--kv-keep", "drops", options.keep->spec())
+        : options.codec != nullptr ? std::tuple("--kv", "codes", options.codec->spec())
+                                   : std::tuple("--kv-share", "merges", options.share->spec());
     return MakeError(Code::kUsage,
                      fmt::format("a prompt's own predictions see every row as it was stored, "
-                                 "whatever {} after it",
-                                 keeps ? "--kv-keep drops" : "--kv codes"),
+                                 "whatever {} {} after it",
+                                 option, does),
                      "score what follows a prompt: --prefix 4096 --continue 512",
-                     {{"option", keeps ? "--kv-keep" : "--kv"},
-                      {"value", keeps ? options.keep->spec() : options.codec->spec()}});
+                     {{"option", option}, {"value", spec}});
   } else {
     options.logit_rows = std::min(Evaluation::kRows, options.context);
     if (options.chunk < options.logit_rows) options.chunk = options.logit_rows;

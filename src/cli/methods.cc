@@ -5,6 +5,7 @@
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
 #include "kv/read/read.h"
+#include "kv/share/share.h"
 
 namespace snug::cli {
 namespace {
@@ -31,7 +32,10 @@ std::vector<Seam> Seams() {
   Seam read{"kv.read", "--kv-read", "which rows of the cache queries read", {}};
   for (const ReadEntry* e : ReadMethods())
     read.methods.push_back({e->name, e->source, e->summary, "index", e->index, e->parameters});
-  return {codec, keep, read};
+  Seam share{"kv.share", "--kv-share", "which layers of the cache hold rows together", {}};
+  for (const ShareEntry* e : ShareMethods())
+    share.methods.push_back({e->name, e->source, e->summary, "stores", e->stores, e->parameters});
+  return {codec, keep, read, share};
 }
 
 Json MethodJson(const Seam& seam, const Method& m) {

@@ -34,6 +34,9 @@ void PrintPlan(const MemoryPlan& p) {
   if (p.kv_rows < p.context) {
     fmt::print("the cache keeps {} of {} rows; a prompt between two layers takes {}\n", p.kv_rows,
                p.context, FormatBytes(p.hidden_bytes));
+  } else if (p.kv_pairs > 0) {
+    fmt::print("{} pairs of layers share rows; a prompt between two layers takes {}\n", p.kv_pairs,
+               FormatBytes(p.hidden_bytes));
   } else if (p.hidden_bytes > 0) {
     fmt::print(
         "of {} rows the cache keeps {} exact at most; a prompt between two layers takes {}\n",

@@ -33,7 +33,7 @@ Status CheckTypes(const ModelConfig& c, const EngineOptions& o) {
 
 // Refuses what cannot be with a method that drops rows, or with a codec.
 Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
-  if (!o.gives_up_rows()) return {};
+  if (o.keep == nullptr && o.codec == nullptr) return {};
   const bool keeps = o.keep != nullptr;
   const std::string option = keeps ? "--kv-keep" : "--kv";
   const std::string& spec = keeps ? o.keep->spec() : o.codec->spec();
@@ -167,10 +167,78 @@ Status CheckRead(const ModelConfig& c, const EngineOptions& o) {
                 "one of the two");
 }
 
+// How a layer sees and places tokens, in words.
+std::string LayerWords(const ModelConfig& c, uint32_t l) {
+  std::string words =
+      c.window[l] == 0 ? "sees all tokens" : fmt::format("sees the last {}", c.window[l]);
+  if (!c.no_rope.empty() && c.no_rope[l]) words += " and rotates none";
+  return words;
+}
+
+// Refuses what cannot be with layers that hold rows together.
+Status CheckShare(const ModelConfig& c, const EngineOptions& o) {
+  if (o.share == nullptr) return {};
+  const auto refuse = [&](const std::string& why, const std::string& next) {
+    return MakeError(Code::kUsage, fmt::format("--kv-share {}: {}", o.share->spec(), why), next,
+                     {{"option", "--kv-share"}, {"value", o.share->spec()}});
+  };
+  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
+  if (c.recurrent_layers() > 0) {
+    return refuse(
+        fmt::format("{} of {}'s layers keep a state instead of rows", c.recurrent_layers(), c.name),
+        "leave it out");
+  }
+  if (std::count(c.window.begin(), c.window.end(), 0u) == 0) {
+    return refuse(fmt::format("all layers of {} have a sliding window, which bounds them", c.name),
+                  "leave it out");
+  }
+  if (o.lookup) {
+    return refuse("a draft that fails is rolled back, and merged rows cannot be",
+                  "--speculate off");
+  }
+  if (o.keep != nullptr && o.keep->merging() != nullptr) {
+    return refuse(fmt::format("--kv-keep {} merges the tokens of each layer and head in its own "
+                              "way, so that the rows of two layers are no longer the same tokens",
+                              o.keep->spec()),
+                  "one of the two");
+  }
+  if (o.keep != nullptr) {
+    return refuse(fmt::format("--kv-keep {} keeps rows by layer and head, and a pair needs the "
+                              "same tokens in both layers",
+                              o.keep->spec()),
+                  "one of the two");
+  }
+  if (o.read != nullptr) {
+    return refuse(fmt::format("--kv-read {} keeps an index of each layer's own keys, which are "
+                              "merged here",
+                              o.read->spec()),
+                  "one of the two");
+  }
+  if (o.codec != nullptr) {
+    return refuse(fmt::format("--kv {} takes rows over that are shared here", o.codec->spec()),
+                  "--kv f16 or bf16");
+  }
+  for (const KvType t : {o.key_type, o.value_type}) {
+    if (o.exact || t == KvType::kF16 || t == KvType::kBF16) continue;
+    return refuse(fmt::format("rows in {} are rounded, those kept apart bit by bit", KvTypeName(t)),
+                  "--kv f16 or bf16");
+  }
+  SNUG_ASSIGN(const std::vector<uint32_t> pairs, o.share->Pairs(c.layers));
+  for (const uint32_t l : pairs) {
+    const std::string lower = LayerWords(c, l), upper = LayerWords(c, l + 1);
+    if (lower == upper) continue;
+    return refuse(fmt::format("layers {} and {} of {} are unlike, as one {} and the other {}", l,
+                              l + 1, c.name, lower, upper),
+                  "start= a layer from which on all are alike, or leave it out");
+  }
+  return {};
+}
+
 }  // namespace
 
 Status CheckCache(const ModelConfig& config, const EngineOptions& options) {
   SNUG_TRY(CheckTypes(config, options));
+  SNUG_TRY(CheckShare(config, options));
   SNUG_TRY(CheckByLayer(config, options));
   return CheckRead(config, options);
 }

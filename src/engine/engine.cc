@@ -415,6 +415,7 @@ Status Engine::Step(std::span<const StepItem> items) {
                                    item.tokens.end());
     if (options_.keep != nullptr) cache_->DropRows(item.sequence, *pool_);
     if (options_.codec != nullptr) cache_->EncodeRows(item.sequence, *pool_);
+    if (options_.share != nullptr) cache_->ShareRows(item.sequence, *pool_);
   }
   traffic_.kv_bytes += blocks_->kv_bytes_read() - kv_before;
   return {};

@@ -92,6 +92,7 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.kv_rows = kv.keep == nullptr ? x.options.context : MostRows(kv.kept());
   plan.kv_exact_rows =
       kv.codec == nullptr ? plan.kv_rows : std::min(plan.kv_rows, kv.codec->MostExact());
+  plan.kv_pairs = static_cast<uint32_t>(kv.pairs.size());
   plan.kv_state_bytes = kv.states.slot_bytes();
   plan.snapshots = kv.states.snapshots;
   plan.codebook_bytes = x.codebooks;
@@ -351,7 +352,7 @@ void Suggest(const Context& x, MemoryPlan& plan) {
     plan.suggestions.push_back({fmt::format("--ctx-size {}", context), plan.budget});
   }
   if (!x.options.exact && !x.model.config().encoder && x.options.codec == nullptr &&
-      x.options.key_type != KvType::kQ8_0 &&
+      x.options.share == nullptr && x.options.key_type != KvType::kQ8_0 &&
       KvTypeSupports(KvType::kQ8_0, x.model.config().head_dim)) {
     EngineOptions o = x.options;
     o.key_type = o.value_type = KvType::kQ8_0;
@@ -400,6 +401,14 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.keep = o.keep;
   kv.codec = o.codec;
   kv.read = AsRows(o.read);
+  kv.share = o.share;
+  if (o.share != nullptr) {
+    // CheckCache has seen to it that a pair's layers are alike.
+    const auto pairs = o.share->Pairs(c.layers);
+    for (const uint32_t l : pairs.ok() ? *pairs : std::vector<uint32_t>()) {
+      if (c.window[l] == 0) kv.pairs.push_back(l);
+    }
+  }
   return kv;
 }
 
@@ -435,6 +444,7 @@ std::string CacheWords(const EngineOptions& o) {
   if (o.exact) words = KvTypeName(KvType::kF32);
   if (o.keep != nullptr) words += " --kv-keep " + o.keep->spec();
   if (o.read != nullptr) words += " --kv-read " + o.read->spec();
+  if (o.share != nullptr) words += " --kv-share " + o.share->spec();
   return "--kv " + words;
 }
 

@@ -18,6 +18,7 @@
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
 #include "kv/read/read.h"
+#include "kv/share/share.h"
 #include "model/blocks.h"
 #include "model/model.h"
 #include "weights/experts.h"
@@ -59,12 +60,13 @@ struct EngineOptions {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   bool any_types = false;  // also those that are known to ruin the model
   uint64_t kv_bytes = 0;   // that the cache may take, prompts included; 0: as many as it needs
-  KvChoice kv_choice = KvChoice::kGiven;   // what may be chosen for that: see kv_budget.h
-  std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
-  std::shared_ptr<const KvCodec> codec;    // what takes old rows of it over; null: nothing
-  // Whether rows are dropped, merged or coded: steps then take one token of a sequence at a time,
-  // and nothing of a sequence is gone back to or shared.
-  bool gives_up_rows() const { return keep != nullptr || codec != nullptr; }
+  KvChoice kv_choice = KvChoice::kGiven;     // what may be chosen for that: see kv_budget.h
+  std::shared_ptr<const KeepMethod> keep;    // which rows of the cache stay; null: all
+  std::shared_ptr<const KvCodec> codec;      // what takes old rows of it over; null: nothing
+  std::shared_ptr<const ShareMethod> share;  // how layers hold rows together; null: none does
+  // Whether rows are dropped, merged, coded or shared: steps then take one token of a sequence at a
+  // time, and nothing of a sequence is gone back to or shared.
+  bool gives_up_rows() const { return keep != nullptr || codec != nullptr || share != nullptr; }
   std::shared_ptr<const ReadMethod> read;  // which rows queries read; null: all
   // Whether each layer reads a whole prompt before the next one begins.
   bool by_layer() const {
@@ -114,6 +116,7 @@ struct MemoryPlan {
   std::string cache;                               // how it is held, as options ask for it
   // Of a layer without window and a head, where the context is full; on average over layers.
   uint32_t kv_rows = 0;
+  uint32_t kv_pairs = 0;       // of layers that share rows
   uint32_t kv_exact_rows = 0;  // of those, rows that no codec takes over
   uint64_t hidden_bytes = 0;   // of activation_bytes: a prompt's rows between two layers
   uint32_t snapshots = 0;      // of each sequence's states

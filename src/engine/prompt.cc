@@ -1,6 +1,7 @@
-// Prompts where the cache drops rows (kv/keep/keep.h) or has them coded (kv/codec/codec.h), or
-// whose queries choose blocks of keys (kv/read/blocks.h): each layer reads the whole prompt before
-// the next one begins, so that only one layer's keys and values are ever all there as they were
+// Prompts where the cache drops rows (kv/keep/keep.h), has them coded (kv/codec/codec.h) or shared
+// (kv/share/share.h), or whose queries choose blocks of keys (kv/read/blocks.h): each layer reads
+// the whole prompt before the next one begins, so that only one layer's keys and values (of those
+// that share two layers') are ever all there as they were
 // stored.
 #include <fmt/format.h>
 

@@ -163,8 +163,9 @@ void JoinPart(const float* part, float part_max, float part_sum, size_t dims, fl
   HWY_DYNAMIC_DISPATCH(JoinT)(part, part_max, part_sum, dims, max, sum, total);
 }
 bool UsesFloat(const AttentionArgs& args) {
-  return args.exact || args.coded.codec != nullptr || args.key_type == KvType::kF32 ||
-         args.value_type == KvType::kF32 || !HWY_DYNAMIC_DISPATCH(HasBf16T)();
+  return args.exact || args.coded.codec != nullptr || args.shared.rows != 0 ||
+         args.key_type == KvType::kF32 || args.value_type == KvType::kF32 ||
+         !HWY_DYNAMIC_DISPATCH(HasBf16T)();
 }
 
 }  // namespace snug

@@ -87,6 +87,27 @@ struct CodedRows {
   }
 };
 
+// Rows of one KV head that are its layer's own where others are shared, ascending.
+struct OwnRows {
+  const uint32_t* rows = nullptr;  // [count]
+  uint32_t count = 0;
+  const uint8_t* data = nullptr;  // a row's elements as they were stored: f16, bf16 or f32
+  size_t stride = 0;              // bytes from row to row
+};
+
+// Rows of one sequence that several layers share, as one of them sees them: a key is a shared row
+// times a scale of its logits, a value one times a scale of its own.
+struct SharedRows {
+  uint32_t rows = 0;  // the first so many, whole tiles; 0: none
+  // Page bases by tile: the shared keys of all KV heads, then their shared values, in the tiles of
+  // AttentionArgs' types (f16, bf16 or f32).
+  const uint8_t* const* tiles = nullptr;
+  // By row, those of a KV head `scale_stride` after those of the one before.
+  const float *key_scales = nullptr, *value_scales = nullptr;
+  size_t scale_stride = 0;
+  const OwnRows *keys = nullptr, *values = nullptr;  // [kv_heads]; their scales are 0
+};
+
 // One sequence's rows in one layer.
 struct AttentionArgs {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
@@ -122,6 +143,9 @@ struct AttentionArgs {
   // What a codec has in the place of pages: of tokens that all queries see. Pages all of whose rows
   // are coded are not read.
   CodedRows coded;
+  // What other layers have a part in, in the place of pages: of tokens that all queries see. Not
+  // observed, nor with a codec.
+  SharedRows shared;
   float* out = nullptr;  // [tokens, heads * head_dim], row stride out_stride
   size_t out_stride = 0;
   // [tokens, heads] where each softmax leaves its logarithm of the sum of weights, in units of

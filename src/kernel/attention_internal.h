@@ -29,8 +29,8 @@ struct Block {
   int64_t first = 0;                 // positions before it are not seen
 };
 
-// Whether products run in float32: with `exact`, for float32 caches and coded rows, and where the
-// target lacks bf16.
+// Whether products run in float32: with `exact`, for float32 caches, coded and shared rows, and
+// where the target lacks bf16.
 bool UsesFloat(const AttentionArgs& args);
 // One query row [head_dim], scaled and converted for the kernel.
 void PrepareQuery(const AttentionArgs& args, const float* q, uint8_t* out);
@@ -61,10 +61,24 @@ inline size_t DecodedFloats(size_t head_dim) {
 // Arguments for a tile alone whose keys lie as values do: its keys are put in order behind what the
 // kernel decodes.
 AttentionArgs InOrder(const AttentionArgs& args, TileAt at, float* decoded);
+// The shared keys and values of a tile of one KV head.
+struct SharedTiles {
+  SharedTiles(const AttentionArgs& args, TileAt at) {
+    const size_t key_bytes = KvTileBytes(args.key_type, args.head_dim);
+    const size_t value_bytes = KvTileBytes(args.value_type, args.head_dim);
+    const uint8_t* page = args.shared.tiles[at.tile];
+    keys = page + at.head * key_bytes;
+    values = page + args.kv_heads * key_bytes + at.head * value_bytes;
+  }
+  const uint8_t *keys, *values;
+};
 // Runs the rows of `block` over tiles [first.tile, last) of a KV head. `next` is what will be
 // walked afterwards, fetched meanwhile. `decoded`: see DecodedFloats.
 void WalkTiles(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
                TileAt next, float* decoded);
+// The same over tiles of shared rows. Products are float32.
+void WalkShared(const AttentionArgs& args, const Block& block, TileAt first, uint32_t last,
+                TileAt next);
 // How rows of a block become weights that are summed: 2 ^ ((score - log_sum + z) / temperature -
 // noise_sum). Rows of [rows].
 struct Weighing {

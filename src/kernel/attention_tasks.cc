@@ -123,7 +123,7 @@ void FinishRow(const AttentionArgs& a, size_t row, size_t head, const float* tot
 
 namespace {
 
-// WalkTiles over what is coded and what is not.
+// WalkTiles over what is coded or shared and what is not.
 void Walk(const AttentionArgs& a, const Block& b, TileAt first, uint32_t last, TileAt next,
           float* decoded) {
   if (a.key_rows) {
@@ -133,9 +133,12 @@ void Walk(const AttentionArgs& a, const Block& b, TileAt first, uint32_t last, T
     }
     return;
   }
-  if (a.coded.codec == nullptr) return WalkTiles(a, b, first, last, next, decoded);
-  const uint32_t end = a.coded.end(), middle = std::clamp(end, first.tile, last);
-  if (first.tile < middle) a.coded.codec->Walk(a, b, first, middle, next, decoded);
+  const bool coded = a.coded.codec != nullptr;
+  if (!coded && a.shared.rows == 0) return WalkTiles(a, b, first, last, next, decoded);
+  const auto shared = static_cast<uint32_t>(a.shared.rows / kTileTokens);
+  const uint32_t end = coded ? a.coded.end() : shared, middle = std::clamp(end, first.tile, last);
+  if (first.tile < middle && coded) a.coded.codec->Walk(a, b, first, middle, next, decoded);
+  if (first.tile < middle && !coded) WalkShared(a, b, first, middle, next);
   if (middle == last) return;
   if (next.tile < end) next = {first.head, last - 1};  // nothing to fetch
   WalkTiles(a, b, {first.head, middle}, last, next, decoded);
@@ -249,6 +252,25 @@ void CombinePartials(const AttentionArgs& a, const AttentionPlan& plan, const fl
 
 namespace {
 
+template <bool kValue>
+void LoadSharedRow(const AttentionArgs& a, TileAt at, size_t slot, float* row) {
+  const SharedRows& s = a.shared;
+  const OwnRows& own = (kValue ? s.values : s.keys)[at.head];
+  const KvType type = kValue ? a.value_type : a.key_type;
+  const size_t token = at.tile * kTileTokens + slot;
+  for (uint32_t i = 0; i < own.count; ++i) {
+    if (own.rows[i] != token) continue;
+    for (size_t d = 0; d < a.head_dim; ++d)
+      row[d] = StoredValue(type, own.data + i * own.stride, d);
+    return;
+  }
+  const SharedTiles tiles(a, at);
+  kValue ? LoadValue(type, tiles.values, a.head_dim, slot, row)
+         : LoadKey(type, tiles.keys, a.head_dim, slot, row);
+  const float scale = (kValue ? s.value_scales : s.key_scales)[at.head * s.scale_stride + token];
+  for (size_t d = 0; d < a.head_dim; ++d) row[d] *= scale;
+}
+
 // A token's key or value, whoever holds it.
 template <bool kValue>
 void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) {
@@ -266,8 +288,10 @@ void LoadRow(const AttentionArgs& a, uint32_t head, uint32_t token, float* row) 
   if (a.coded.codec != nullptr && token < (kValue ? a.coded.values : a.coded.keys)) {
     return a.coded.codec->LoadRow(a, head, token, kValue, row);
   }
+  const TileAt at{head, static_cast<uint32_t>(token / kTileTokens)};
   const size_t slot = token % kTileTokens;
-  const HeadTiles tiles(a, {head, static_cast<uint32_t>(token / kTileTokens)});
+  if (token < a.shared.rows) return LoadSharedRow<kValue>(a, at, slot, row);
+  const HeadTiles tiles(a, at);
   if (kValue) return LoadValue(a.value_type, tiles.values, a.head_dim, slot, row);
   (a.key_rows ? LoadValue : LoadKey)(a.key_type, tiles.keys, a.head_dim, slot, row);
 }

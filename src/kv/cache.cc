@@ -47,6 +47,20 @@ SegmentLayout KvLayout::segments() const {
   return s;
 }
 
+int KvLayout::PairOf(uint32_t layer) const {
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    if (layer == pairs[i] || layer == pairs[i] + 1) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+SharedLayout KvLayout::shared() const {
+  return {share,    static_cast<uint32_t>(pairs.size()),
+          key_type, value_type,
+          kv_heads, head_dim,
+          context,  sequences};
+}
+
 uint64_t KvLayout::tile_bytes() const {
   return kv_heads * (KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim));
 }
@@ -61,6 +75,7 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   const uint32_t all = Tiles(tokens);
   // Exact rows, at the worst alignment.
   if (Codes(layer)) return std::min(all, Tiles(codec->MostExact() - 1) + 1);
+  if (Borrows(layer)) return std::min(all, Tiles(share->MostExact()));
   if (window[layer] == 0) return all;
   // Window, rollback margin and the largest chunk, at the worst alignment.
   return std::min(all, Tiles(uint64_t{window[layer]} + kRollback + chunk) + 1);
@@ -73,7 +88,7 @@ uint64_t KvLayout::total_pages() const {
   for (uint32_t l = 0; l < layers; ++l) {
     const uint32_t own = PagesOf(l, context);
     pages += own;
-    if (Drops(l) || Codes(l)) prompt = std::max(prompt, Tiles(context) - own);
+    if (Drops(l) || Codes(l) || Borrows(l)) prompt = std::max(prompt, Tiles(context) - own);
   }
   return (pages * sequences + prompt) * groups();
 }
@@ -100,6 +115,7 @@ uint64_t KvLayout::BytesRead(uint32_t depth) const {
       held -= codec->CodedValues(depth);
     }
     bytes += Tiles(held) * tile_bytes();
+    if (PairOf(l) >= 0) bytes += shared().BytesRead(depth);
   }
   return bytes;
 }
@@ -121,6 +137,8 @@ uint64_t PagesBytes(const KvLayout& layout) {
 uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   const uint64_t kept = layout.kept().bytes();
   if (kept > kMaxPoolBytes) return kMaxPoolBytes;
+  const uint64_t shared = layout.shared().bytes();
+  if (shared > kMaxPoolBytes) return kMaxPoolBytes;
   const CodedLayout coded = layout.coded();
   const SegmentLayout segments = layout.segments();
   if (segments.pool_bytes() > kMaxPoolBytes) return kMaxPoolBytes;
@@ -128,7 +146,8 @@ uint64_t KvCache::PoolBytes(const KvLayout& layout) {
          Buffer::Reserved(coded.most_exact_bytes(), Pages::kNormal) +
          StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal) +
          Buffer::Reserved(segments.pool_bytes(), Pages::kNormal) +
-         Buffer::Reserved(segments.sums_bytes(), Pages::kNormal);
+         Buffer::Reserved(segments.sums_bytes(), Pages::kNormal) +
+         Buffer::Reserved(shared, Pages::kNormal);
 }
 
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
@@ -138,7 +157,8 @@ uint64_t KvCache::TableBytes(const KvLayout& layout) {
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
   const uint64_t coded = std::min(layout.coded().pages(), kMaxPages);
   return entries * sizeof(uint8_t*) + coded * (sizeof(uint8_t*) + sizeof(uint32_t)) +
-         pages * (sizeof(uint32_t) + sizeof(uint16_t)) + layout.segments().heap_bytes();
+         pages * (sizeof(uint32_t) + sizeof(uint16_t)) + layout.segments().heap_bytes() +
+         layout.shared().table_bytes();
 }
 
 Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
@@ -171,6 +191,7 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   SNUG_ASSIGN(cache.kept_, KeptRows::Create(layout.kept(), ledger));
   SNUG_ASSIGN(cache.coded_, CodedPages::Create(layout.coded(), ledger));
   SNUG_ASSIGN(cache.segments_, CodedSegments::Create(layout.segments(), ledger));
+  SNUG_ASSIGN(cache.shared_, SharedPairs::Create(layout.shared(), ledger));
   cache.added_.resize(cache.coding_.size());
   return cache;
 }
@@ -214,7 +235,7 @@ uint64_t KvCache::held_bytes() const {
     }
   }
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
-         coded_.held_bytes() + segments_.held_bytes();
+         coded_.held_bytes() + segments_.held_bytes() + shared_.held_bytes();
 }
 
 void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
@@ -263,8 +284,8 @@ void KvCache::Commit(uint32_t sequence, uint32_t n) {
 }
 
 uint32_t KvCache::Held(uint32_t sequence, uint32_t length) const {
-  // What stays, and what is coded, depends on what comes after.
-  if (layout_.keep != nullptr || layout_.codec != nullptr) return 0;
+  // What stays, and what is coded or shared, depends on what comes after.
+  if (layout_.keep != nullptr || layout_.codec != nullptr || layout_.share != nullptr) return 0;
   length = states_.Held(sequence, std::min(length, sequences_[sequence].length));
   for (uint32_t l : attending_) {
     const uint8_t* const* pages = tiles(sequence, l);
@@ -316,6 +337,7 @@ void KvCache::Clear(uint32_t sequence) {
   kept_.Clear(sequence);
   coded_.Clear(sequence);
   segments_.Clear(sequence);
+  shared_.Clear(sequence);
   std::fill(s.rows.begin(), s.rows.end(), 0u);
   s.length = 0;
 }

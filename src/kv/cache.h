@@ -8,7 +8,9 @@
 // method (keep/keep.h) drops or merges rows, each head has pages of its own; rows of layers without
 // a window then lie in any order, the newest last, and kept_rows.h knows which tokens they are.
 // Where a codec (codec/codec.h) takes rows over, pages of layers without a window have the newest
-// rows, and coded_pages.h or coded_segments.h has those before.
+// rows, and coded_pages.h or coded_segments.h has those before. Where layers share rows in pairs
+// (share/share.h), the lower layer's pages have the shared rows in the place of its own, and the
+// upper layer has pages of the newest rows; shared_pairs.h has the rest.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +29,8 @@
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
 #include "kv/read/read.h"
+#include "kv/share/share.h"
+#include "kv/shared_pairs.h"
 #include "kv/states.h"
 #include "model/config.h"
 
@@ -48,6 +52,9 @@ struct KvLayout {
   std::shared_ptr<const KvCodec> codec;
   // Which rows a decoded token reads, of layers without a window; null: all.
   std::shared_ptr<const RowMethod> read;
+  // How layers share rows, and which: the lower layer of each pair, of layers without a window.
+  std::shared_ptr<const ShareMethod> share;
+  std::vector<uint32_t> pairs;
 
   bool Attends(uint32_t layer) const { return attends.empty() || attends[layer]; }
   bool Drops(uint32_t layer) const {
@@ -64,6 +71,13 @@ struct KvLayout {
   bool Segments(uint32_t layer) const { return Codes(layer) && codec->segment_unit() != 0; }
   // Whether attention may be asked what the layer's rows get.
   bool Observes(uint32_t layer) const { return Drops(layer) || Segments(layer); }
+  // The pair that a layer is of, or -1.
+  int PairOf(uint32_t layer) const;
+  // Whether a layer's shared rows lie in the pages of the one below.
+  bool Borrows(uint32_t layer) const {
+    const int pair = PairOf(layer);
+    return pair >= 0 && pairs[static_cast<size_t>(pair)] != layer;
+  }
   // Of a tile of a head, in the pages of all layers: a pool has pages of one size.
   uint64_t index_bytes() const { return read == nullptr ? 0 : read->IndexBytes(head_dim); }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
@@ -72,12 +86,13 @@ struct KvLayout {
   uint32_t MostRows(uint32_t layer) const;
   CodedLayout coded() const;
   SegmentLayout segments() const;
+  SharedLayout shared() const;
   uint64_t page_bytes() const;
   uint64_t tile_bytes() const;  // keys and values of 64 tokens of a layer
   // Pages of each group that a sequence of `tokens` tokens holds at most in one layer.
   uint32_t PagesOf(uint32_t layer, uint32_t tokens) const;
-  // Of all layers and sequences at full context; where rows are dropped or coded, and one layer
-  // reads a prompt that fills it.
+  // Of all layers and sequences at full context; where rows are dropped, coded or shared, and one
+  // layer reads a prompt that fills it.
   uint64_t total_pages() const;
   // Bytes of pages that a token reads after `depth` others.
   uint64_t BytesRead(uint32_t depth) const;
@@ -114,8 +129,9 @@ class KvCache {
   // states are shared, a last partial page is copied.
   uint32_t Share(uint32_t from, uint32_t to, uint32_t length);
 
-  // --- where a method drops rows (layout().keep) or a codec takes them over (layout().codec): a
-  // prompt goes layer by layer, which happens to each layer's rows before the next one's begin.
+  // --- where a method drops rows (layout().keep), a codec takes them over (layout().codec) or
+  // layers share them (layout().share): a prompt goes layer by layer, which happens to each layer's
+  // (pair's) rows before the next one's begin.
   // Nothing of such a sequence can be rolled back or shared; a prompt that is not ended leaves it
   // to be cleared. `text`: how the prompt ends (KeepMethod::reads_end).
   void BeginPrompt(uint32_t sequence, uint32_t tokens, std::string_view text = {});
@@ -131,6 +147,8 @@ class KvCache {
   void DropRows(uint32_t sequence, ThreadPool& pool);
   // After Commit of one token: the codec takes over what has grown old.
   void EncodeRows(uint32_t sequence, ThreadPool& pool);
+  // After Commit of one token: layers share what has grown old.
+  void ShareRows(uint32_t sequence, ThreadPool& pool);
   // What attention is to observe in a step of `tokens` rows, the first of which is token number
   // `position`; first_row is `tokens` for nothing.
   ColumnSums Watch(uint32_t sequence, uint32_t layer, uint32_t position, uint32_t tokens);
@@ -147,6 +165,10 @@ class KvCache {
   const uint8_t* const* tiles(uint32_t sequence, uint32_t layer) const;
   // What the codec has in their place, for AttentionArgs::coded.
   CodedRows coded(uint32_t sequence, uint32_t layer) const;
+  // What the layer shares with another one in their place, for AttentionArgs::shared, and the bytes
+  // that reading it takes beside its tiles.
+  SharedRows shared(uint32_t sequence, uint32_t layer) const;
+  uint64_t shared_bytes_read(uint32_t sequence, uint32_t layer) const;
   size_t table_stride() const { return tiles_per_layer_; }
   uint8_t* page(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t group = 0);
   // Rows [first, last) of a tile have been stored: the read method notes what it wants to know.
@@ -188,6 +210,8 @@ class KvCache {
                   uint32_t head);
   // The codec codes the segments that it is due of the layer's rows; false where there are none.
   bool EncodeSegments(uint32_t sequence, uint32_t layer, ThreadPool& pool);
+  // A pair merges what it is due, of rows that both of its layers hold.
+  void SharePair(uint32_t sequence, uint32_t pair, ThreadPool& pool);
   // Pages all of whose rows are coded go back to the pool.
   void FreeCoded(uint32_t sequence, uint32_t layer);
 
@@ -211,6 +235,7 @@ class KvCache {
   std::vector<uint32_t> coding_;          // the layers that are coded
   std::vector<uint32_t> coded_row_;       // [layers] their number among those
   std::vector<CodedPages::Added> added_;  // [coding_] of EncodeRows
+  SharedPairs shared_;
 };
 
 }  // namespace snug

@@ -18,6 +18,9 @@ void KvCache::BeginLayer(uint32_t sequence, uint32_t layer) {
 
 void KvCache::EndLayer(uint32_t sequence, uint32_t layer, ThreadPool& pool) {
   if (layout_.Codes(layer)) EncodeLayer(sequence, layer, pool);
+  if (layout_.Borrows(layer)) {
+    SharePair(sequence, static_cast<uint32_t>(layout_.PairOf(layer)), pool);
+  }
   if (!layout_.Drops(layer)) return;
   const uint32_t held = rows(sequence, layer);
   uint32_t stay = std::min(held, kept_.Stay(sequence, kept_row_[layer]));

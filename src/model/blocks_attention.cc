@@ -251,6 +251,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     a.table_stride = cache_.table_stride();
     a.key_rows = cache_.layout().KeyRows(layer);
     a.coded = cache_.coded(s.sequence, layer);
+    a.shared = cache_.shared(s.sequence, layer);
     const KeptRows::Bias bias = cache_.bias(s.sequence, layer);
     a.bias = bias.rows;
     a.bias_stride = bias.stride;
@@ -267,6 +268,7 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
       Divide(a);
     } else {
       if (a.coded.codec != nullptr) kv_bytes_ += cache_.coded_bytes(s.sequence, layer);
+      kv_bytes_ += cache_.shared_bytes_read(s.sequence, layer);
       AddDense(a);
     }
   }

@@ -104,6 +104,7 @@ constexpr Repro kRepros[] = {
     {"keyformer", "Adnan et al. 2024, arXiv 2403.09054", nullptr, kKeyformer, kNotShown},
     {"kivi", "Liu et al. 2024, arXiv 2402.02750", nullptr, kKivi, kNotShown},
     {"million", "Wang et al. 2025, arXiv 2504.03661", nullptr, kMillion, kNotShown},
+    {"minicache", "Liu et al. 2024, arXiv 2405.14366", ReproMiniCache, {}, {}},
     {"quest", "Tang et al. 2024, arXiv 2406.10774", nullptr, kQuest, kNotShown},
     {"rotatekv", "Su et al. 2025, arXiv 2501.16383", nullptr, kRotateKv, kNotShown},
     {"sink-window", "Xiao et al. 2023, arXiv 2309.17453", nullptr, kSinkWindow, kNotShown},

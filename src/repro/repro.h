@@ -81,6 +81,9 @@ const Repro* FindRepro(std::string_view slug);
 Result<std::vector<ReproReport>> RunRepros(std::span<const Repro> repros,
                                            const ReproOptions& options);
 
+// MiniCache (Liu et al. 2024): likeness of adjacent layers, bytes, divergence. Needs a text, the
+// first of `texts`.
+Result<ReproReport> ReproMiniCache(const ReproOptions& options);
 // Superpipeline (Abbasi and Lim 2024), inference part: identical outputs, memory, traffic, time.
 Result<ReproReport> ReproSuperpipeline(const ReproOptions& options);
 

@@ -13,6 +13,7 @@
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
 #include "kv/read/read.h"
+#include "kv/share/share.h"
 #include "tiny_model.h"
 
 namespace snug {
@@ -81,6 +82,15 @@ std::vector<Choice> Reads(const std::string& channels) {
                      o.read = r;
                      if (r->needs_channels()) o.channels = channels;
                    }});
+  }
+  return all;
+}
+std::vector<Choice> Shares() {
+  std::vector<Choice> all;
+  for (const ShareEntry* e : ShareMethods()) {
+    auto share = ParseShare(Small(e->name, ""));
+    EXPECT_TRUE(share.ok()) << e->name;
+    all.push_back({std::string(e->name), [s = *share](EngineOptions& o) { o.share = s; }});
   }
   return all;
 }
@@ -216,13 +226,17 @@ TEST(Matrix, PairsAreAsThePageSays) {
   Page page(base);
   std::vector<Choice> others = Keeps();
   for (const Choice& c : Reads(channels)) others.push_back(c);
+  for (const Choice& c : Shares()) others.push_back(c);
   for (const Choice& c : Runs()) others.push_back(c);
   page.Table("How rows are encoded", others,
              Types(testing::LearnCodebooks(base, 2, false), testing::OrderKeys(base)));
   std::vector<Choice> across = Reads(channels);
+  for (const Choice& c : Shares()) across.push_back(c);
   for (const Choice& c : Runs()) across.push_back(c);
   page.Table("Which rows stay", Keeps(), across);
-  page.Table("Which rows are read", Reads(channels), Runs());
+  across.erase(across.begin(), across.begin() + static_cast<ptrdiff_t>(ReadMethods().size()));
+  page.Table("Which rows are read", Reads(channels), across);
+  page.Table("Which layers share rows", Shares(), Runs());
   const std::string want = page.Finish(), path = testing::SourcePath("docs/methods/matrix.md");
   if (std::getenv("SNUG_WRITE_DOCS") != nullptr) std::ofstream(path) << want;
   const auto have = ReadWholeFile(path, 1 << 20);

@@ -1,0 +1,10 @@
+// The methods that share.cc lists, one line each.
+#pragma once
+
+#include "kv/share/share.h"
+
+namespace snug {
+
+extern const ShareEntry kShareMiniCache;
+
+}  // namespace snug
