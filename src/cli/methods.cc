@@ -5,6 +5,7 @@
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
 #include "kv/read/read.h"
+#include "tokens/reduce/reduce.h"
 
 namespace snug::cli {
 namespace {
@@ -31,7 +32,11 @@ std::vector<Seam> Seams() {
   Seam read{"kv.read", "--kv-read", "which rows of the cache a new token reads", {}};
   for (const ReadEntry* e : ReadMethods())
     read.methods.push_back({e->name, e->source, e->summary, "index", e->index, e->parameters});
-  return {codec, keep, read};
+  Seam reduce{"tokens.reduce", "--reduce", "which tokens of a prompt are read", {}};
+  for (const ReduceEntry* e : ReduceMethods())
+    reduce.methods.push_back(
+        {e->name, e->source, e->summary, "observes", e->observes, e->parameters});
+  return {codec, keep, read, reduce};
 }
 
 Json MethodJson(const Seam& seam, const Method& m) {

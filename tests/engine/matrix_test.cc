@@ -14,6 +14,7 @@
 #include "kv/keep/keep.h"
 #include "kv/read/read.h"
 #include "tiny_model.h"
+#include "tokens/reduce/reduce.h"
 
 namespace snug {
 namespace {
@@ -32,6 +33,7 @@ constexpr uint32_t kPrompt = 170, kTokens = 200;  // as ExpectSameInABatch has t
 // Parameters with which every method has something to do in so many tokens.
 const std::map<std::string, std::string, std::less<>> kSmall = {
     {"double-sparsity", "double-sparsity:tokens=40,dense-layers=1,channels=1/2"},
+    {"gemfilter", "gemfilter:keep=90"},
     {"kivi", "kivi:group=16,residual=32"},
     {"million", "million:residual=64"},
     {"quest", "quest:tokens=48,dense-layers=1"},
@@ -80,6 +82,18 @@ std::vector<Choice> Reads(const std::string& channels) {
   }
   return all;
 }
+std::vector<Choice> Reduces() {
+  std::vector<Choice> all;
+  for (const ReduceEntry* e : ReduceMethods()) {
+    auto reduce = ParseReduce(Small(e->name, ""));
+    EXPECT_TRUE(reduce.ok()) << e->name;
+    all.push_back({std::string(e->name), [r = *reduce](EngineOptions& o) {
+                     o.reduce = r;
+                     o.prompt = kPrompt;
+                   }});
+  }
+  return all;
+}
 std::vector<Choice> Runs() {
   return {{"streamed weights", [](EngineOptions& o) { o.place = PlaceChoice::kStream; }},
           {"several sequences", [](EngineOptions& o) { o.sequences = 3; }},
@@ -122,11 +136,21 @@ std::string Try(EngineOptions o) {
     if (engine == nullptr) return "failed to open";
     // Drafts are held by who makes them.
     if (!o.lookup) testing::ExpectLedgerHoldsThePlan(*engine, "");
-    const auto tokens = SomeTokens(kTokens, engine->config().vocab);
-    const auto rows = testing::PromptAndTokens(*engine, 0, tokens, kPrompt);
+    auto tokens = SomeTokens(kTokens, engine->config().vocab);
+    uint32_t prompt = kPrompt;
+    if (o.reduce != nullptr) {
+      // What follows is that of the tokens that are read.
+      const auto read = engine->Reduce(std::span(tokens).first(kPrompt), nullptr);
+      EXPECT_TRUE(read.ok());
+      if (!read.ok()) return "failed to choose";
+      prompt = static_cast<uint32_t>(read->size());
+      for (uint32_t i = 0; i < prompt; ++i) tokens[i] = tokens[(*read)[i]];
+      tokens.erase(tokens.begin() + prompt, tokens.begin() + kPrompt);
+    }
+    const auto rows = testing::PromptAndTokens(*engine, 0, tokens, prompt);
     if (reference.empty()) reference = rows;
     EXPECT_EQ(rows, reference);
-    if (o.sequences > 1) {
+    if (o.sequences > 1 && o.reduce == nullptr) {
       engine->Clear(0);
       testing::ExpectSameInABatch(
           *engine, tokens, [&](size_t i) { return reference[i - (kPrompt - 1)]; }, "");
@@ -218,6 +242,12 @@ TEST(Matrix, PairsAreAsThePageSays) {
   for (const Choice& c : Runs()) across.push_back(c);
   page.Table("Which rows stay", Keeps(), across);
   page.Table("Which rows are read", Reads(channels), Runs());
+  page.Table("Which tokens of a prompt are read: encodings", Reduces(),
+             Types(testing::LearnCodebooks(base, 2, false)));
+  std::vector<Choice> after = Keeps();
+  for (const Choice& c : Reads(channels)) after.push_back(c);
+  for (const Choice& c : Runs()) after.push_back(c);
+  page.Table("Which tokens of a prompt are read: the rest", Reduces(), after);
   const std::string want = page.Finish(), path = testing::SourcePath("docs/methods/matrix.md");
   if (std::getenv("SNUG_WRITE_DOCS") != nullptr) std::ofstream(path) << want;
   const auto have = ReadWholeFile(path, 1 << 20);
