@@ -34,6 +34,13 @@ std::optional<double> Index(std::span<const std::string_view> names, std::string
   return static_cast<double>(at - names.begin());
 }
 
+// A value as it is read, whatever its bounds.
+std::optional<double> Read(const SpecParameter& p, std::string_view text) {
+  if (!p.names.empty()) return Index(p.names, text);
+  if (p.automatic && text == "auto") return -1;
+  return Number(text);
+}
+
 // What is wrong with a name, and which one was meant.
 template <class Known>
 Error Unknown(std::string message, std::string_view word, std::span<const Known> known) {
@@ -60,15 +67,16 @@ Result<double> Value(const SpecParameter& p, std::string_view method, std::strin
                       {"parameter", std::string(p.name)},
                       {"value", std::string(text)}});
   };
+  const auto value = Read(p, text);
   if (!p.names.empty()) {
-    if (const auto index = Index(p.names, text)) return *index;
+    if (value) return *value;
     std::string all;
     for (const std::string_view name : p.names)
       all += fmt::format("{}{}", all.empty() ? "" : ", ", name);
     return refuse("is none of " + all);
   }
-  const auto value = Number(text);
-  if (!value) return refuse("is no number");
+  if (p.automatic && text == "auto") return *value;
+  if (!value) return refuse(p.automatic ? "is neither a number nor auto" : "is no number");
   if (p.whole && *value != std::floor(*value)) return refuse("is no whole number");
   if (*value < p.least || *value > p.most) {
     return refuse(fmt::format("is outside {} .. {}", p.least, p.most));
@@ -89,7 +97,7 @@ Result<SpecChoice> ParseSpec(std::string_view text, std::span<const SpecMethod> 
   const std::span<const SpecParameter> parameters = methods[choice.method].parameters;
   std::vector<bool> given(parameters.size());
   for (const SpecParameter& p : parameters) {
-    choice.values.push_back(p.names.empty() ? *Number(p.standard) : *Index(p.names, p.standard));
+    choice.values.push_back(*Read(p, p.standard));
   }
   if (name.size() == text.size()) return choice;
   std::string_view rest = text.substr(name.size() + 1);

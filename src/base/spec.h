@@ -19,6 +19,7 @@ struct SpecParameter {
   bool whole = false;  // no fractions
   // Where not empty, values are these names, and what is read is a name's index.
   std::span<const std::string_view> names = {};
+  bool automatic = false;  // a number or "auto", which is read as -1
 };
 
 // What a spec string may name.

@@ -202,6 +202,18 @@ void EngineArgs::AddKeep(Verb verb) {
       .Environment("SNUG_KV_PERMUTATION");
 }
 
+void EngineArgs::AddReduce(Verb verb) {
+  verb.Add("--reduce", reduce,
+           "which tokens of a prompt are read, as gemfilter:keep=1024 (`snug methods` lists them; "
+           "not given: all)")
+      .Environment("SNUG_REDUCE");
+  verb.Add("--prompt-size", prompt_size,
+           "with --reduce: tokens of a prompt at most (0: 16384, or --ctx-size where that is more, "
+           "or what the model was trained for where that is less)")
+      .Environment("SNUG_PROMPT_SIZE")
+      .Default();
+}
+
 void EngineArgs::ShowConfig() const {
   if (!show_config) return;
   for (const Setting& setting : Settings(verb_->app()))
@@ -246,6 +258,10 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   }
   if (!share.empty()) {
     SNUG_ASSIGN(o.share, ParseShare(share));
+  }
+  if (!reduce.empty()) {
+    SNUG_ASSIGN(o.reduce, ParseReduce(reduce));
+    o.prompt = prompt_size;
   }
   SNUG_TRY(ResolveCache(*this, &o));
   if (!kv_budget.empty()) {
@@ -360,6 +376,10 @@ Json PlanJson(const MemoryPlan& plan) {
           {"cache", plan.cache},
           {"kv_rows", plan.kv_rows},
           {"kv_exact_rows", plan.kv_exact_rows},
+          {"reduce", plan.prompt == 0 ? Json()
+                                      : Json({{"prompt", plan.prompt},
+                                              {"read", plan.prompt_read},
+                                              {"layer", plan.reduce_layer}})},
           {"threads", plan.threads},
           {"suggestions", suggestions},
           {"predicted",

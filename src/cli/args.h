@@ -17,7 +17,8 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
-  std::string keep, read, share, channels, codebooks, permutation, kv_budget;
+  std::string keep, read, share, channels, codebooks, permutation, kv_budget, reduce;
+  uint32_t prompt_size = 0;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
   bool exact = false, no_plane_head = false, show_config = false, force = false;
@@ -27,6 +28,8 @@ struct EngineArgs {
   // Adds --kv-keep and --kv-read, for verbs whose sequences are prompts and answers; --kv may then
   // name a codec.
   void AddKeep(Verb verb);
+  // Adds --reduce and --prompt-size, for verbs that read prompts by Engine::Reduce.
+  void AddReduce(Verb verb);
   // Prints the options and where they came from, with --show-config, on stderr.
   void ShowConfig() const;
   Result<EngineOptions> Resolve() const;

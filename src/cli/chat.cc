@@ -377,6 +377,7 @@ void AddChat(CLI::App& app, int* exit_code) {
       "each line is a turn. /help lists the commands.");
   a->engine.Add(chat);
   a->engine.AddKeep(chat);
+  a->engine.AddReduce(chat);
   chat.Add("--system,--system-prompt", a->chat.system, "the system message");
   chat.Add("-n,--predict,--n-predict", a->predict,
            "tokens of an answer at most (-1, or not given: what the context leaves)");

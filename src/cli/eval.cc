@@ -82,7 +82,7 @@ Result<EvaluationRecord> Measure(const EvalArgs& a, EngineOptions options, std::
   }
   tokens.reserve(text.size() + 2);  // a token stands for a byte or more
   engine->tokenizer().Encode(text, {true, false}, &tokens);
-  const uint32_t c = engine->options().context + (a.prefix ? 1 : 0);
+  const uint32_t c = a.prefix ? *a.prefix + a.follow + 1 : engine->options().context;
   const uint64_t fit = tokens.size() / c;
   const uint64_t chunks = a.chunks == 0 ? fit : std::min<uint64_t>(a.chunks, fit);
   if (chunks == 0) {
@@ -115,8 +115,14 @@ Status Eval(EvalArgs& a) {
   }
   if (a.prefix) {
     SNUG_TRY(CheckContinuation(a));
-    options.context = *a.prefix + a.follow;
+    options.prompt = *a.prefix;
+    options.context = static_cast<uint32_t>(options.Read(*a.prefix)) + a.follow;
     options.plane_head = false;  // every logit counts
+  } else if (options.reduce != nullptr) {
+    return MakeError(Code::kUsage,
+                     "--reduce chooses among the tokens of a prompt, and here is none",
+                     "score what follows a prompt: --prefix 4096 --continue 512",
+                     {{"option", "--reduce"}, {"value", options.reduce->spec()}});
   } else if (options.by_layer() && !options.gives_up_rows()) {
     return MakeError(
         Code::kUsage,
@@ -188,6 +194,7 @@ void AddEval(CLI::App& app, int* exit_code) {
       "dense");
   a->engine.Add(eval);
   a->engine.AddKeep(eval);
+  a->engine.AddReduce(eval);
   eval.Add("--tokens", a->tokens, "a JSON array of token ids, taken as they are");
   eval.Add("--logits", a->logits, "write float32 logits [tokens, vocab] here");
   eval.Add("--text,-f,--file", a->text, "score this text in chunks of -c tokens");

@@ -6,6 +6,7 @@
 #include "kv/keep/keep.h"
 #include "kv/read/read.h"
 #include "kv/share/share.h"
+#include "tokens/reduce/reduce.h"
 
 namespace snug::cli {
 namespace {
@@ -35,7 +36,11 @@ std::vector<Seam> Seams() {
   Seam share{"kv.share", "--kv-share", "which layers of the cache hold rows together", {}};
   for (const ShareEntry* e : ShareMethods())
     share.methods.push_back({e->name, e->source, e->summary, "stores", e->stores, e->parameters});
-  return {codec, keep, read, share};
+  Seam reduce{"tokens.reduce", "--reduce", "which tokens of a prompt are read", {}};
+  for (const ReduceEntry* e : ReduceMethods())
+    reduce.methods.push_back(
+        {e->name, e->source, e->summary, "observes", e->observes, e->parameters});
+  return {codec, keep, read, share, reduce};
 }
 
 Json MethodJson(const Seam& seam, const Method& m) {

@@ -37,10 +37,16 @@ void PrintPlan(const MemoryPlan& p) {
   } else if (p.kv_pairs > 0) {
     fmt::print("{} pairs of layers share rows; a prompt between two layers takes {}\n", p.kv_pairs,
                FormatBytes(p.hidden_bytes));
-  } else if (p.hidden_bytes > 0) {
+  } else if (p.kv_exact_rows < p.kv_rows) {
     fmt::print(
         "of {} rows the cache keeps {} exact at most; a prompt between two layers takes {}\n",
         p.context, p.kv_exact_rows, FormatBytes(p.hidden_bytes));
+  }
+  if (p.prompt > 0) {
+    fmt::print(
+        "of a prompt of {} tokens {} are read, by the keys of layer {}; before, the prompt "
+        "between two layers takes {}\n",
+        p.prompt, p.prompt_read, p.reduce_layer, FormatBytes(p.hidden_bytes));
   }
   if (p.kv_state_bytes > 0) {
     fmt::print("a sequence's state takes {}; {} snapshots to go back to\n",
@@ -131,6 +137,7 @@ void AddPlan(CLI::App& app, int* exit_code) {
       "when not.");
   a->engine.Add(plan);
   a->engine.AddKeep(plan);
+  a->engine.AddReduce(plan);
   plan.Add("--results", a->results, "tell what these evaluations say of the cache (snug eval)")
       .Environment("SNUG_RESULTS");
   plan.Flag("--json", a->json, "one JSON object on stdout");

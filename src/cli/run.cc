@@ -1,10 +1,13 @@
 // snug run: a prompt in, text out, inside the budget.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <limits>
 #include <optional>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "cli/args.h"
 #include "cli/interrupt.h"
@@ -20,7 +23,7 @@ struct RunArgs {
   bool chat = false;
   std::optional<int64_t> predict;
   GenerateOptions generate;
-  std::string speculate = "off";
+  std::string speculate = "off", kept;
   bool json = false, quiet = false;
   std::optional<Option> prompt_option;
 };
@@ -38,31 +41,34 @@ Result<std::string> Prompt(const RunArgs& a, uint64_t budget) {
 }
 
 // Tokens to generate at most: as asked for, or what the context leaves.
-Status ChoosePredict(RunArgs& a, size_t prompt, uint32_t context) {
-  const uint64_t room = context > prompt ? context - prompt : 0;
+Status ChoosePredict(RunArgs& a, size_t read, uint32_t context) {
+  const uint64_t room = context > read ? context - read : 0;
   uint64_t n = std::max<uint64_t>(room, 1);
   if (!a.predict) n = std::min<uint64_t>(n, kDefaultPredict);
   if (a.predict && *a.predict != kFillContext) n = static_cast<uint64_t>(*a.predict);
   a.generate.max_tokens =
       static_cast<uint32_t>(std::min<uint64_t>(n, std::numeric_limits<uint32_t>::max()));
-  return CheckContext(prompt, a.generate.max_tokens, context);
+  return CheckContext(read, a.generate.max_tokens, context);
 }
 
-// Refuses a text that is too long for the context whatever its tokens, before they take memory.
-Status CheckLength(const Tokenizer& tokenizer, size_t bytes, uint32_t context) {
-  if (bytes / kShortToken <= context) return {};
+// Refuses a text that is too long whatever its tokens, before they take memory.
+Status CheckLength(const Tokenizer& tokenizer, size_t bytes, const EngineOptions& options) {
+  const uint32_t longest_prompt = options.longest_prompt();
+  if (bytes / kShortToken <= longest_prompt) return {};
   size_t longest = 1;
   for (size_t i = 0; i < tokenizer.vocab_size(); ++i)
     longest = std::max(longest, tokenizer.TokenText(static_cast<Token>(i)).size());
   const uint64_t least = bytes / longest;
-  if (least <= context) return {};
-  return MakeError(Code::kDoesNotFit,
-                   fmt::format("the prompt's {} bytes are {} tokens or more, the context has {}",
-                               bytes, least, context),
-                   "give a shorter prompt or a larger --ctx-size",
-                   {{"prompt_bytes", std::to_string(bytes)},
-                    {"prompt_tokens", std::to_string(least)},
-                    {"context", std::to_string(context)}});
+  if (least <= longest_prompt) return {};
+  return MakeError(
+      Code::kDoesNotFit,
+      fmt::format("the prompt's {} bytes are {} tokens or more, the {} has {}", bytes, least,
+                  options.reduce ? "longest prompt" : "context", longest_prompt),
+      fmt::format("give a shorter prompt or a larger {}",
+                  options.reduce ? "--prompt-size" : "--ctx-size"),
+      {{"prompt_bytes", std::to_string(bytes)},
+       {"prompt_tokens", std::to_string(least)},
+       {"context", std::to_string(longest_prompt)}});
 }
 
 void PrintSettings(const RunArgs& a, const Engine& engine) {
@@ -103,8 +109,56 @@ Result<std::string> ChatPrompt(const RunArgs& a, std::string prompt, uint64_t bu
   return chat_template.Render(input);
 }
 
+// Writes {"tokens": ids, "layers": [layer][KV head][row]}: the tokens whose rows the cache holds,
+// by number, ascending; null for layers that drop none.
+Status WriteKept(const std::string& path, Engine& engine) {
+  constexpr uint64_t kNumber = 12;  // bytes of a number as text at most, and of one to be sorted
+  const KvCache& cache = engine.cache();
+  const uint32_t layers = engine.config().layers, heads = engine.config().kv_heads;
+  uint64_t numbers = engine.tokens(0).size();
+  for (uint32_t l = 0; l < layers; ++l) {
+    numbers += cache.layout().Drops(l) ? uint64_t{heads} * cache.rows(0, l) : 1;
+  }
+  SNUG_ASSIGN(const Reservation room,
+              engine.ledger().Reserve(Owner::kScratch, 2 * kNumber * numbers, "kept tokens"));
+  std::string text =
+      fmt::format("{{\"tokens\":[{}],\"layers\":[", fmt::join(engine.tokens(0), ","));
+  text.reserve(kNumber * numbers);
+  for (uint32_t l = 0; l < layers; ++l) {
+    text += l == 0 ? "" : ",";
+    if (!cache.layout().Drops(l)) {
+      text += "null";
+      continue;
+    }
+    for (uint32_t h = 0; h < heads; ++h) {
+      const auto rows = cache.positions(0, l, h);
+      std::vector<uint32_t> sorted(rows.begin(), rows.end());
+      std::sort(sorted.begin(), sorted.end());
+      text += fmt::format("{}[{}]", h == 0 ? "[" : ",", fmt::join(sorted, ","));
+    }
+    text += "]";
+  }
+  text += "]}\n";
+  return WriteFileAtomically(path, text.data(), text.size());
+}
+
+// What was read of the prompt, and what it took to choose that and to read it.
+Json ReduceJson(const Engine& engine, const Generation& g) {
+  if (engine.options().reduce == nullptr) return nullptr;
+  return {{"method", engine.options().reduce->spec()},
+          {"layer", engine.plan().reduce_layer},
+          {"read_tokens", g.read.size()},
+          {"read", g.read},
+          {"choose_ms", 1e3 * g.reduce_s},
+          {"read_ms", 1e3 * (g.prefill_s - g.reduce_s)}};
+}
+
 Result<int> Run(RunArgs& a) {
   SNUG_ASSIGN(EngineOptions options, a.engine.Resolve());
+  if (!a.kept.empty() && options.keep == nullptr) {
+    return MakeError(Code::kUsage, "--kept: all rows stay", "give it with --kv-keep",
+                     {{"option", "--kept"}, {"value", a.kept}});
+  }
   SNUG_TRY(a.generate.sampling.Validate());
   if (a.predict && *a.predict < 1 && *a.predict != kFillContext) {
     return MakeError(Code::kUsage, fmt::format("-n {} is no number of tokens", *a.predict),
@@ -122,13 +176,13 @@ Result<int> Run(RunArgs& a) {
   }
   std::vector<Token> prompt;
   options.before_weights = [&](const Engine& engine) -> Status {
-    SNUG_TRY(CheckLength(engine.tokenizer(), text.size(), engine.options().context));
+    SNUG_TRY(CheckLength(engine.tokenizer(), text.size(), engine.options()));
     if (a.chat) {
       EncodeRendered(engine.tokenizer(), text, &prompt);
     } else {
       engine.tokenizer().Encode(text, {}, &prompt);
     }
-    SNUG_TRY(ChoosePredict(a, prompt.size(), engine.options().context));
+    SNUG_TRY(ChoosePredict(a, engine.options().Read(prompt.size()), engine.options().context));
     if (!a.quiet) PrintSettings(a, engine);
     return {};
   };
@@ -153,6 +207,7 @@ Result<int> Run(RunArgs& a) {
   const double open_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   SNUG_ASSIGN(const Generation g, Generate(*engine, 0, prompt, a.generate));
+  if (!a.kept.empty()) SNUG_TRY(WriteKept(a.kept, *engine));
   const LedgerSnapshot ledger = engine->ledger().snapshot();
   const ProcessMemory os = ReadProcessMemory();
   // What kept the rows: a method may have gone by the prompt.
@@ -178,6 +233,7 @@ Result<int> Run(RunArgs& a) {
                         {"kv_held", engine->kv_bytes_held()},
                         {"owners", OwnersJson(ledger.peak)}}},
                       {"kv_keep", keeper},
+                      {"reduce", ReduceJson(*engine, g)},
                       {"bytes_touched_per_token", g.bytes_touched_per_token},
                       {"disk_bytes_per_token", g.disk_bytes_per_token},
                       {"experts", ExpertsJson(*engine, g.experts, decoded)},
@@ -191,6 +247,10 @@ Result<int> Run(RunArgs& a) {
                  "{} touched a token",
                  g.prompt_tokens, g.prefill_tps(), g.tokens.size(), g.decode_tps(), g.finish_reason,
                  open_s + g.ttft_s, FormatBytes(static_cast<uint64_t>(g.bytes_touched_per_token)));
+      if (options.reduce != nullptr) {
+        fmt::print(stderr, "; {} tokens read, chosen in {:.2f} s by layer {}", g.read.size(),
+                   g.reduce_s, engine->plan().reduce_layer);
+      }
       if (g.disk_bytes_per_token > 0) {
         fmt::print(stderr, ", {} read from disk",
                    FormatBytes(static_cast<uint64_t>(g.disk_bytes_per_token)));
@@ -220,6 +280,7 @@ void AddRun(CLI::App& app, int* exit_code) {
       "The answer goes to stdout, all else to stderr. Ctrl-C keeps what there is and ends with 5.");
   a->engine.Add(run);
   a->engine.AddKeep(run);
+  a->engine.AddReduce(run);
   a->prompt_option = run.Add("-p,--prompt", a->prompt, "the prompt, as it is");
   run.Add("-f,--file", a->file, "read the prompt from a file (- or nothing: standard input)")
       .Excludes(*a->prompt_option);
@@ -237,6 +298,9 @@ void AddRun(CLI::App& app, int* exit_code) {
           "off, or lookup: verify continuations found in the text so far")
       .OneOf({"off", "lookup"})
       .Default();
+  run.Add("--kept", a->kept,
+          "with --kv-keep: write here which tokens' rows the cache holds in the end, by layer and "
+          "KV head (with -n 1: after the prompt)");
   run.Flag("--json", a->json, "one JSON object on stdout");
   run.Flag("-q,--quiet", a->quiet, "nothing on stderr but errors");
   run.Callback([a, exit_code] {

@@ -91,16 +91,17 @@ Result<ChatTurn> Chat::Say(Engine& engine, std::string_view text, const TurnOpti
   EncodeRendered(engine.tokenizer(), rendered, &prompt);
 
   const uint32_t context = engine.options().context;
-  const size_t room = prompt.size() < context ? context - prompt.size() : 0;
+  const uint64_t read = engine.options().Read(prompt.size());
+  const size_t room = read < context ? context - read : 0;
   const size_t wanted = std::max(options_.max_tokens, 1u);
   if (room < wanted) {
     return MakeError(
         Code::kDoesNotFit,
         fmt::format("the conversation would have {} tokens with this message, and with {} for the "
                     "answer exceed the context of {}",
-                    prompt.size(), wanted, context),
+                    read, wanted, context),
         "shorten the message, /clear to begin anew, or start with a larger --ctx-size",
-        {{"prompt_tokens", std::to_string(prompt.size())},
+        {{"prompt_tokens", std::to_string(read)},
          {"max_tokens", std::to_string(wanted)},
          {"context", std::to_string(context)}});
   }

@@ -1,6 +1,7 @@
 // A conversation over the engine's steps, in the words of the model's chat template. Each turn's
 // prompt is rendered and tokenized whole, so that a saved conversation goes on exactly as the
-// original would; what the cache holds of it is not computed again.
+// original would; what the cache holds of it is not computed again. Where the engine chooses what
+// is read of a prompt (EngineOptions::reduce), it chooses anew from the whole of it in every turn.
 #pragma once
 
 #include <atomic>

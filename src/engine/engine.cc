@@ -108,7 +108,15 @@ Status Engine::Load() {
   const BlocksLayout blocks =
       MakeBlocksLayout(config(), options_, plan_.chunk, plan_.logit_rows, plan_.threads);
   SNUG_ASSIGN(blocks_, Blocks::Create(blocks, options_.exact, divisors, *ledger_, *pool_, *cache_));
-  if (options_.by_layer()) {
+  if (options_.reduce != nullptr) {
+    const KvLayout scan = MakeScanLayout(config(), options_, plan_.chunk);
+    SNUG_ASSIGN(KvCache one_layer, KvCache::Create(scan, *ledger_));
+    scan_cache_ = std::make_unique<KvCache>(std::move(one_layer));
+    SNUG_ASSIGN(scan_room_,
+                Buffer::Allocate(*ledger_, Owner::kScratch, ScanRoomBytes(config(), options_),
+                                 Pages::kNormal, "scores of a prompt's tokens"));
+  }
+  if (HiddenBytes(config(), options_) != 0) {
     SNUG_ASSIGN(hidden_,
                 Buffer::Allocate(*ledger_, Owner::kActivations, HiddenBytes(config(), options_),
                                  Pages::kNormal, "a prompt between two layers"));
@@ -278,6 +286,10 @@ Status Engine::CheckRoom(uint32_t sequence, size_t tokens) const {
 
 Status Engine::CheckTokens(uint32_t sequence, std::span<const Token> tokens) const {
   SNUG_TRY(CheckRoom(sequence, tokens.size()));
+  return CheckVocabulary(tokens);
+}
+
+Status Engine::CheckVocabulary(std::span<const Token> tokens) const {
   for (Token t : tokens) {
     if (t < 0 || static_cast<uint32_t>(t) >= config().vocab) {
       return MakeError(Code::kBadInput,
@@ -398,7 +410,7 @@ Status Engine::Step(std::span<const StepItem> items) {
     }
     row += n;
   }
-  place_->BeginPass(PartsOf(!logit_rows_.empty()), PartsOf(next_head_));
+  place_->BeginPass(PartsOf(!logit_rows_.empty()), NextParts(next_head_));
   const uint64_t kv_before = blocks_->kv_bytes_read();
   blocks_->Begin(spans_);
   SNUG_TRY(Embed(items));

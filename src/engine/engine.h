@@ -3,6 +3,7 @@
 // are built on steps.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -108,6 +109,25 @@ class Engine {
   // Errors: those of Prefill, kUsage for encoders and models with recurrent layers.
   Status FillCache(uint32_t sequence, uint32_t tokens);
 
+  // --- prompts of which not all tokens are read (options().reduce)
+  using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
+  // The tokens of a prompt that are to be read, by number, ascending; all of them where there is no
+  // method, or no more than it takes. The rest is left to the caller: what is given to Prefill is a
+  // prompt of its own, and nothing of this pass stays. `progress` as in Prefill. Errors:
+  // kDoesNotFit past options().prompt, kCancelled, kIo from streamed weights, kBadFile from the
+  // method.
+  Result<std::vector<uint32_t>> Reduce(std::span<const Token> tokens,
+                                       const PromptProgress& progress);
+  // What Reduce is made of: runs layers 0 .. `last` over a prompt, the last one up to its keys, and
+  // has `scored` told what the last token's query makes of the keys of each layer from `first` on.
+  // Those must see the whole prompt, and `last` must not lie before the layer that Reduce asks for
+  // where weights are streamed. Only of engines with options().reduce, which have the memory.
+  using LayerScored = std::function<Status(uint32_t layer, const PromptScores& scores)>;
+  Status ScanPrompt(std::span<const Token> tokens, uint32_t first, uint32_t last,
+                    const PromptProgress& progress, const LayerScored& scored);
+  // Room that `scored` may choose in, 2 * options().prompt floats.
+  std::span<float> scan_room();
+
   // What the next steps of one kLast row need: exact logits of at least the `top` best rows, the
   // others may be -infinity (0: all logits). Only a head in bit planes makes use of it.
   void SetTop(size_t top) { top_ = top <= kMaxPlaneK ? top : 0; }
@@ -138,21 +158,38 @@ class Engine {
   Status Check(std::span<const StepItem> items) const;
   Status CheckRoom(uint32_t sequence, size_t tokens) const;
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
-  using PromptProgress = std::function<bool(uint32_t done, uint32_t total)>;
+  Status CheckVocabulary(std::span<const Token> tokens) const;
   // Prefill by layer (prompt.cc).
   Status PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
                         const PromptProgress& progress);
   // What of a prompt's text decides how its rows are kept.
   std::string EndOfPrompt(std::span<const Token> tokens) const;
   // `after_chunk` gets the tokens that are done.
+  using AfterChunk = std::function<Status(uint32_t done)>;
   Status RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens,
-                        const std::function<Status(uint32_t done)>& after_chunk);
+                        const AfterChunk& after_chunk);
+  // Looks a prompt's embeddings up, to wait for the first layer.
+  Status EmbedPrompt(uint32_t sequence, std::span<const Token> tokens);
+  // A layer, or its keys alone, over a prompt's rows that wait for it, in chunks.
+  enum class Extent : uint8_t { kLayer, kKeys };
+  Status RunChunks(uint32_t sequence, uint32_t layer, uint32_t tokens, const LayerWeights& weights,
+                   Extent extent, const AfterChunk& after_chunk);
+  // The chunks of `layers` layers count as shares of the prompt's tokens.
+  static AfterChunk ShareOfPrompt(const PromptProgress& progress, uint32_t total, uint32_t layer,
+                                  uint32_t layers);
+  // A pass that was announced is acquired to its end, from part `next` on.
+  void AbandonPass(size_t next, size_t parts);
   // Goes back to what the cache holds of the sequence's first `length` tokens.
   void Truncate(uint32_t sequence, uint32_t length);
   Status Embed(std::span<const StepItem> items);
   Status RunLayers();
   Status RunHead(std::span<const uint32_t> rows);
   size_t PartsOf(bool head) const { return head ? layout_.parts.size() : layout_.first_head; }
+  // Parts that the pass after this one reads for certain: it may be one that reduces a prompt.
+  size_t NextParts(bool head) const {
+    const size_t parts = PartsOf(head);
+    return options_.reduce == nullptr ? parts : std::min<size_t>(parts, 2 + plan_.reduce_layer);
+  }
 
   EngineOptions options_;
   MemoryPlan plan_;
@@ -187,7 +224,9 @@ class Engine {
   std::vector<uint32_t> logit_rows_;  // rows of this step that want logits
   bool next_head_ = true;             // whether the step after this one needs the head
   TrafficStats traffic_;
-  Buffer hidden_;  // [context, dim] a prompt between two layers, where it goes by layer
+  Buffer hidden_;  // [tokens, dim] a prompt between two layers, where it goes by layer
+  std::unique_ptr<KvCache> scan_cache_;  // of a layer of a prompt that is to be reduced
+  Buffer scan_room_;                     // [heads, prompt] its scores, then room to choose
 };
 
 }  // namespace snug

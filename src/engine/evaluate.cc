@@ -120,8 +120,11 @@ Status Evaluation::Chunk(std::span<const Token> tokens, size_t first_scored, boo
 
 Status Evaluation::Continuation(std::span<const Token> tokens, uint32_t prefix) {
   engine_->Clear(0);
-  SNUG_TRY(engine_->Prefill(0, tokens.first(prefix),
-                            [&](uint32_t, uint32_t) { return !go_on_ || go_on_(); }));
+  const auto go_on = [&](uint32_t, uint32_t) { return !go_on_ || go_on_(); };
+  std::vector<Token> read;
+  SNUG_ASSIGN(const std::vector<uint32_t> chosen, engine_->Reduce(tokens.first(prefix), go_on));
+  for (const uint32_t t : chosen) read.push_back(tokens[t]);
+  SNUG_TRY(engine_->Prefill(0, read, go_on));
   for (size_t i = prefix; i + 1 < tokens.size(); ++i) {
     if (go_on_ && !go_on_()) return Interrupted();
     const StepItem item{0, tokens.subspan(i, 1), StepItem::Logits::kLast};

@@ -22,12 +22,14 @@ class Generator {
         sampler_(options.sampling, engine.config().vocab),
         stop_(options.stop) {}
 
-  Result<Generation> Run(const std::vector<Token>& prompt);
+  Result<Generation> Run(const std::vector<Token>& whole_prompt);
 
  private:
   bool cancelled() const {
     return options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
   }
+  // Appends what is read of a prompt.
+  Status Reduce(const std::vector<Token>& prompt, std::vector<Token>* read);
   Status Prefill(const std::vector<Token>& prompt);
   // Takes the token that logits row `row` gives. True when the generation ends with it.
   bool Take(size_t row);
@@ -81,16 +83,32 @@ bool Generator::Take(size_t row) {
   return false;
 }
 
+Status Generator::Reduce(const std::vector<Token>& prompt, std::vector<Token>* read) {
+  const auto start = Clock::now();
+  const auto to_read = static_cast<uint32_t>(engine_.options().Read(prompt.size()));
+  SNUG_ASSIGN(g_.read, engine_.Reduce(prompt, [&](uint32_t done, uint32_t total) {
+    if (options_.on_prefill) options_.on_prefill(done, total + to_read);
+    return !cancelled();
+  }));
+  read->reserve(g_.read.size());
+  for (const uint32_t i : g_.read) read->push_back(prompt[i]);
+  g_.reduce_s = SecondsSince(start);
+  return {};
+}
+
 Status Generator::Prefill(const std::vector<Token>& prompt) {
   const auto start = Clock::now();
   g_.cached_tokens = engine_.ReusePrefix(sequence_, prompt);
+  // The pass that chose what is read took the whole prompt before.
+  const bool chose = !g_.read.empty() && g_.read.size() < g_.prompt_tokens;
+  const uint32_t before = chose ? g_.prompt_tokens : 0;
   const std::span<const Token> rest(prompt.data() + g_.cached_tokens,
                                     prompt.size() - g_.cached_tokens);
   SNUG_TRY(engine_.Prefill(sequence_, rest, [&](uint32_t done, uint32_t total) {
-    if (options_.on_prefill) options_.on_prefill(done, total);
+    if (options_.on_prefill) options_.on_prefill(before + done, before + total);
     return !cancelled() || done == total;
   }));
-  g_.prefill_s = SecondsSince(start);
+  g_.prefill_s = g_.reduce_s + SecondsSince(start);
   return {};
 }
 
@@ -117,13 +135,18 @@ Status Generator::Verify(std::span<const Token> draft) {
   return engine_.Rollback(sequence_, length + 1 + static_cast<uint32_t>(accepted));
 }
 
-Result<Generation> Generator::Run(const std::vector<Token>& prompt) {
+Result<Generation> Generator::Run(const std::vector<Token>& whole_prompt) {
   const auto start = Clock::now();
-  g_.prompt_tokens = static_cast<uint32_t>(prompt.size());
+  g_.prompt_tokens = static_cast<uint32_t>(whole_prompt.size());
   g_.tokens.reserve(options_.max_tokens);
   batch_.reserve(engine_.plan().logit_rows);
   engine_.SetTop(options_.plane_head ? sampler_.NeedsTop() : 0);
-  if (const Status s = Prefill(prompt); !s.ok()) {
+  const bool reduces = engine_.options().reduce != nullptr;
+  std::vector<Token> read;
+  Status s = reduces ? Reduce(whole_prompt, &read) : Status{};
+  const std::vector<Token>& prompt = reduces ? read : whole_prompt;
+  if (s.ok()) s = Prefill(prompt);
+  if (!s.ok()) {
     if (s.error().code != Code::kCancelled) return s.error();
     g_.finish_reason = "cancelled";
     return std::move(g_);
@@ -202,7 +225,8 @@ Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context) {
 Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector<Token>& prompt,
                             const GenerateOptions& options) {
   SNUG_TRY(options.sampling.Validate());
-  SNUG_TRY(CheckContext(prompt.size(), options.max_tokens, engine.options().context));
+  const EngineOptions& o = engine.options();
+  SNUG_TRY(CheckContext(o.Read(prompt.size()), options.max_tokens, o.context));
   Generator generator(engine, sequence, options);
   return generator.Run(prompt);
 }

@@ -31,8 +31,11 @@ struct Generation {
   std::string text;
   std::vector<Token> tokens;
   uint32_t prompt_tokens = 0, cached_tokens = 0;
+  // The prompt's tokens that were read, by number, where the engine chose (options().reduce).
+  std::vector<uint32_t> read;
   std::string finish_reason;  // "stop", "length" or "cancelled"
-  double prefill_s = 0, decode_s = 0, ttft_s = 0;
+  // prefill_s includes reduce_s: choosing what is read.
+  double reduce_s = 0, prefill_s = 0, decode_s = 0, ttft_s = 0;
   double prefill_tps() const {
     return prefill_s > 0 ? (prompt_tokens - cached_tokens) / prefill_s : 0;
   }
@@ -46,12 +49,13 @@ struct Generation {
   ExpertStats experts;                 // in decode
 };
 
-// kDoesNotFit, with the numbers, when a prompt of so many tokens and `max_tokens` new ones exceed
-// the context; kBadInput for an empty prompt, kUsage for no new tokens.
+// kDoesNotFit, with the numbers, when so many tokens that are read of a prompt and `max_tokens` new
+// ones exceed the context; kBadInput for an empty prompt, kUsage for no new tokens.
 Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context);
 
-// Errors: kDoesNotFit when prompt + max_tokens exceed the context (with the numbers, before any
-// work), kUsage for sampling options, kIo from streamed weights.
+// Where the engine chooses what is read of a prompt, everything else goes by what was read.
+// Errors: kDoesNotFit when what is read of the prompt and max_tokens exceed the context (with the
+// numbers, before any work), kUsage for sampling options, kIo from streamed weights.
 Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector<Token>& prompt,
                             const GenerateOptions& options);
 

@@ -12,6 +12,7 @@
 #include "engine/key_order_statistics.h"
 #include "engine/kv_budget.h"
 #include "engine/lookup.h"
+#include "engine/reduce.h"
 #include "engine/split_head.h"
 #include "engine/weight_probe.h"
 #include "format/recipe.h"
@@ -30,6 +31,7 @@ constexpr uint64_t kBaseGrowth = 8 * kMiB;
 constexpr uint32_t kResidentChunks[] = {512, 256, 128, 64, 32};
 constexpr uint32_t kStreamChunks[] = {256, 128, 64, 32};
 constexpr uint32_t kDefaultContext = 4096;
+constexpr uint32_t kDefaultPrompt = 16384;
 // Snapshots of a sequence's states: enough for a system prompt, two turns and what a draft goes
 // back to. Where memory is short, and beside streamed weights, one or none.
 constexpr int32_t kSnapshots = 4;
@@ -103,6 +105,18 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.scratch_bytes = Buffer::Reserved(blocks.scratch_bytes(), Pages::kNormal) +
                        Buffer::Reserved(blocks.reader.bytes(), Pages::kNormal) +
                        Buffer::Reserved(blocks.block_reader.bytes(), Pages::kNormal);
+  if (x.options.reduce != nullptr) {
+    const KvLayout scan = MakeScanLayout(c, x.options, plan.chunk);
+    plan.prompt = x.options.prompt;
+    plan.prompt_read = static_cast<uint32_t>(x.options.Read(plan.prompt));
+    plan.reduce_layer = x.options.reduce->Layer(c);
+    // The tokens of the prompt, and the numbers of those that are read.
+    plan.base_bytes = Buffer::Reserved(
+        plan.base_bytes + KvCache::TableBytes(scan) + uint64_t{plan.prompt} * 2 * sizeof(Token),
+        Pages::kNormal);
+    plan.kv_bytes += KvCache::PoolBytes(scan);
+    plan.scratch_bytes += Buffer::Reserved(ScanRoomBytes(c, x.options), Pages::kNormal);
+  }
   if (x.options.lookup) plan.scratch_bytes += Lookup::Bytes(x.options.context);
   if (x.options.observe == Observation::kCalibrate)
     plan.scratch_bytes += Calibration::Bytes(x.layout);
@@ -348,7 +362,8 @@ uint64_t LeastBudget(const Context& x) {
 void Suggest(const Context& x, MemoryPlan& plan) {
   const uint64_t mib = LeastBudget(x);
   if (mib != 0) plan.suggestions.push_back({fmt::format("--memory {}MiB", mib), mib * kMiB});
-  if (const uint32_t context = LargestContext(x); context != 0) {
+  const uint32_t context = LargestContext(x);
+  if (context > x.options.Read(x.options.prompt)) {
     plan.suggestions.push_back({fmt::format("--ctx-size {}", context), plan.budget});
   }
   if (!x.options.exact && !x.model.config().encoder && x.options.codec == nullptr &&
@@ -369,6 +384,8 @@ EngineOptions Resolved(const ModelConfig& c, EngineOptions o) {
   if (c.encoder && o.context == 0) o.context = kTrainedContext;
   if (o.context == 0) o.context = std::min(kDefaultContext, c.trained_context);
   if (o.context == kTrainedContext) o.context = c.trained_context;
+  if (o.reduce != nullptr && o.prompt == 0)
+    o.prompt = std::min(std::max(kDefaultPrompt, o.context), c.trained_context);
   if (c.encoder) o.sequences = std::max(o.sequences, kEncoderTexts);
   return o;
 }
@@ -412,6 +429,19 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   return kv;
 }
 
+KvLayout MakeScanLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chunk) {
+  EngineOptions plain;
+  plain.exact = o.exact;
+  plain.context = o.prompt;
+  KvLayout kv = MakeKvLayout(c, plain, chunk);
+  kv.one_layer = true;
+  return kv;
+}
+
+uint64_t ScanRoomBytes(const ModelConfig& c, const EngineOptions& o) {
+  return uint64_t{o.prompt} * (c.heads + 2) * sizeof(float);
+}
+
 BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chunk,
                               uint32_t logit_rows, int threads) {
   Observations observes;
@@ -428,11 +458,14 @@ BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint
   };
   set(&rows, AsRows(o.read));
   set(&blocks, AsBlocks(o.read));
-  return {&c, chunk, logit_rows, o.context, o.sequences, threads, log_sums, rows, blocks};
+  const uint32_t longest = std::max(o.context, o.longest_prompt());
+  return {&c, chunk, logit_rows, longest, o.sequences, threads, log_sums, rows, blocks};
 }
 
 uint64_t HiddenBytes(const ModelConfig& c, const EngineOptions& o) {
-  return !o.by_layer() ? 0 : uint64_t{o.context} * c.dim * sizeof(float);
+  uint64_t rows = o.by_layer() ? o.context : 0;
+  if (o.reduce != nullptr) rows = std::max<uint64_t>(rows, o.prompt);
+  return rows * c.dim * sizeof(float);
 }
 
 namespace {
@@ -445,6 +478,7 @@ std::string CacheWords(const EngineOptions& o) {
   if (o.keep != nullptr) words += " --kv-keep " + o.keep->spec();
   if (o.read != nullptr) words += " --kv-read " + o.read->spec();
   if (o.share != nullptr) words += " --kv-share " + o.share->spec();
+  if (o.reduce != nullptr) words += " --reduce " + o.reduce->spec();
   return "--kv " + words;
 }
 
@@ -468,6 +502,7 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                       {"trained_context", std::to_string(c.trained_context)}});
   }
   SNUG_TRY(CheckCache(c, options));
+  SNUG_TRY(CheckReduce(c, options));
   uint64_t vocab = 0;
   if (options.tokenizer) {
     SNUG_ASSIGN(vocab, Tokenizer::PlannedBytes(file));

@@ -2,6 +2,7 @@
 // says, from the fields below, so plan and allocator are one code.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -21,6 +22,7 @@
 #include "kv/share/share.h"
 #include "model/blocks.h"
 #include "model/model.h"
+#include "tokens/reduce/reduce.h"
 #include "weights/experts.h"
 #include "weights/layout.h"
 #include "weights/place.h"
@@ -72,6 +74,18 @@ struct EngineOptions {
   bool by_layer() const {
     return gives_up_rows() || (read != nullptr && read->blocks() != nullptr);
   }
+  // Which tokens of a prompt are read; null: all. Prompts of up to `prompt` tokens are then taken;
+  // 0: 16384, or `context` where that is more, or what the model was trained for where that is
+  // less.
+  std::shared_ptr<const ReduceMethod> reduce;
+  uint32_t prompt = 0;
+  // Tokens that are read of a prompt of `tokens`.
+  uint64_t Read(uint64_t tokens) const {
+    if (reduce == nullptr) return tokens;
+    return reduce->Stay(static_cast<uint32_t>(std::min<uint64_t>(tokens, UINT32_MAX)));
+  }
+  // Tokens of a prompt at most.
+  uint32_t longest_prompt() const { return reduce ? prompt : context; }
   std::string channels;     // file of the ranking of channels that `read` may need
   std::string codebooks;    // file of the codebooks that `codec` may need
   std::string permutation;  // file of the order of key channels that it may need
@@ -120,6 +134,8 @@ struct MemoryPlan {
   uint32_t kv_exact_rows = 0;  // of those, rows that no codec takes over
   uint64_t hidden_bytes = 0;   // of activation_bytes: a prompt's rows between two layers
   uint32_t snapshots = 0;      // of each sequence's states
+  // Where prompts are reduced: the longest one, tokens that are read of it, the layer that decides.
+  uint32_t prompt = 0, prompt_read = 0, reduce_layer = 0;
 
   struct Prediction {  // tokens per second; 0 where nothing was measured
     uint32_t prompt_tokens = 0;
@@ -150,9 +166,15 @@ KvLayout MakeKvLayout(const ModelConfig& config, const EngineOptions& options, u
 // MemoryPlan::fits.
 Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const WeightLayout& layout,
                             const EngineOptions& options);
+// What layers read a prompt in before it is reduced: rows of one layer at a time, in f16 or, where
+// exact, f32, whatever the cache is; of no use without a method.
+KvLayout MakeScanLayout(const ModelConfig& config, const EngineOptions& options, uint32_t chunk);
+// Bytes of scores, and of room to choose by them.
+uint64_t ScanRoomBytes(const ModelConfig& config, const EngineOptions& options);
 BlocksLayout MakeBlocksLayout(const ModelConfig& config, const EngineOptions& options,
                               uint32_t chunk, uint32_t logit_rows, int threads);
-// Bytes of a prompt's rows between two layers, kept where prompts are read layer by layer.
+// Bytes of a prompt's rows between two layers, kept where prompts are read layer by layer, or are
+// reduced.
 uint64_t HiddenBytes(const ModelConfig& config, const EngineOptions& options);
 // The kDoesNotFit error that a plan which does not fit turns into, with shortfall and suggestions.
 Error DoesNotFit(const MemoryPlan& plan);

@@ -214,6 +214,7 @@ Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& p
   o.read = nullptr;
   o.keep = nullptr;  // what reads cost is the same
   o.codec = nullptr;
+  o.reduce = nullptr;
   o.before_weights = nullptr;
   o.on_load = nullptr;
   const uint32_t room = o.context > o.chunk ? o.context - o.chunk : 0;

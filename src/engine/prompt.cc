@@ -14,20 +14,30 @@
 
 namespace snug {
 
-Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens,
-                              const std::function<Status(uint32_t done)>& after_chunk) {
-  const size_t part = 1 + layer, dim = config().dim;
-  const uint64_t experts_before = blocks_->expert_bytes_used();
-  SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
-  const LayerWeights weights = ViewPart(layout_.parts[part], base);
-  blocks_->set_next_layer(nullptr);
-  cache_->BeginLayer(sequence, layer);
+Status Engine::EmbedPrompt(uint32_t sequence, std::span<const Token> tokens) {
+  const size_t dim = config().dim;
+  for (size_t done = 0; done < tokens.size(); done += plan_.chunk) {
+    const auto n = static_cast<uint32_t>(std::min<size_t>(plan_.chunk, tokens.size() - done));
+    const RowSpan span{sequence, 0, n, cache_->length(sequence) + static_cast<uint32_t>(done)};
+    blocks_->Begin({&span, 1});
+    const StepItem item{sequence, tokens.subspan(done, n), StepItem::Logits::kNone};
+    SNUG_TRY(Embed({&item, 1}));
+    std::memcpy(hidden_.as<float>() + done * dim, blocks_->x(0), n * dim * sizeof(float));
+  }
+  return {};
+}
+
+Status Engine::RunChunks(uint32_t sequence, uint32_t layer, uint32_t tokens,
+                         const LayerWeights& weights, Extent extent,
+                         const AfterChunk& after_chunk) {
+  const size_t dim = config().dim;
   const uint32_t length = cache_->length(sequence);
   if (cache_->layout().Codes(layer) && length == 0) {
     cache_->KeepExact(
         sequence, layer,
         TokensOfExtremes(hidden_.as<float>(), tokens, dim, options_.codec->Extremes()));
   }
+  blocks_->set_next_layer(nullptr);
   const auto pass = [&](Blocks::Pass what, bool stores) -> Status {
     blocks_->BeginPass(what, tokens);
     for (uint32_t done = 0; done < tokens;) {
@@ -37,29 +47,61 @@ Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens
       if (stores) cache_->ExtendLayer(sequence, layer, n);
       float* rows = hidden_.as<float>() + done * dim;
       std::memcpy(blocks_->x(0), rows, n * dim * sizeof(float));
-      model_->Layer(*blocks_, layer, weights);
+      if (extent == Extent::kKeys) {
+        model_->Keys(*blocks_, layer, weights);
+      } else {
+        model_->Layer(*blocks_, layer, weights);
+      }
       if (stores) cache_->CommitLayer(sequence, layer, n);
       done += n;
       if (what == Blocks::Pass::kStore) continue;
-      std::memcpy(rows, blocks_->x(0), n * dim * sizeof(float));
-      traffic_.weight_bytes += layout_.parts[part].bytes;
+      if (extent == Extent::kLayer) {
+        std::memcpy(rows, blocks_->x(0), n * dim * sizeof(float));
+        traffic_.weight_bytes += layout_.parts[1 + layer].bytes;
+      }
       SNUG_TRY(blocks_->TakeError());
       SNUG_TRY(after_chunk(done));
     }
     return {};
   };
-  Status status;
-  if (length == 0 && blocks_->ChoosesBlocks(layer, tokens)) {
-    status = pass(Blocks::Pass::kStore, true);
-    if (status.ok()) status = pass(Blocks::Pass::kRead, false);
-    blocks_->BeginPass(Blocks::Pass::kWhole);
-  } else {
-    status = pass(Blocks::Pass::kWhole, true);
-  }
+  // Of a prompt that is reduced, the first pass reads all rows.
+  const bool chooses =
+      !cache_->layout().one_layer && length == 0 && blocks_->ChoosesBlocks(layer, tokens);
+  if (!chooses) return pass(Blocks::Pass::kWhole, true);
+  Status status = pass(Blocks::Pass::kStore, true);
+  if (status.ok()) status = pass(Blocks::Pass::kRead, false);
+  blocks_->BeginPass(Blocks::Pass::kWhole);
+  return status;
+}
+
+Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens,
+                              const AfterChunk& after_chunk) {
+  const size_t part = 1 + layer;
+  const uint64_t experts_before = blocks_->expert_bytes_used();
+  SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
+  const LayerWeights weights = ViewPart(layout_.parts[part], base);
+  cache_->BeginLayer(sequence, layer);
+  const Status status = RunChunks(sequence, layer, tokens, weights, Extent::kLayer, after_chunk);
   place_->Release(part);
   traffic_.weight_bytes += blocks_->expert_bytes_used() - experts_before;
   if (status.ok()) cache_->EndLayer(sequence, layer, *pool_);
   return status;
+}
+
+Engine::AfterChunk Engine::ShareOfPrompt(const PromptProgress& progress, uint32_t total,
+                                         uint32_t layer, uint32_t layers) {
+  return [&progress, total, layer, layers](uint32_t done) -> Status {
+    const uint64_t work = uint64_t{total} * layer + done;
+    const bool last = layer + 1 == layers && done == total;
+    const auto shown = static_cast<uint32_t>(last ? total : work / layers);
+    if (!progress || progress(shown, total)) return {};
+    return MakeError(Code::kCancelled,
+                     fmt::format("cancelled after {} of {} prompt tokens", shown, total));
+  };
+}
+
+void Engine::AbandonPass(size_t next, size_t parts) {
+  for (; next < parts && place_->Acquire(next).ok(); ++next) place_->Release(next);
 }
 
 std::string Engine::EndOfPrompt(std::span<const Token> tokens) const {
@@ -77,33 +119,16 @@ Status Engine::PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
   SNUG_TRY(CheckTokens(sequence, tokens));
   if (tokens.empty()) return {};
   const auto total = static_cast<uint32_t>(tokens.size());
-  const size_t dim = config().dim;
   const uint64_t kv_before = blocks_->kv_bytes_read();
   const size_t parts = PartsOf(true);
   size_t next_part = 1;
-  place_->BeginPass(parts, parts);
+  place_->BeginPass(parts, NextParts(true));
   const auto run = [&]() -> Status {
-    for (uint32_t done = 0; done < total; done += plan_.chunk) {
-      const uint32_t n = std::min(plan_.chunk, total - done);
-      const RowSpan span{sequence, 0, n, cache_->length(sequence) + done};
-      blocks_->Begin({&span, 1});
-      const StepItem item{sequence, tokens.subspan(done, n), StepItem::Logits::kNone};
-      SNUG_TRY(Embed({&item, 1}));
-      std::memcpy(hidden_.as<float>() + done * dim, blocks_->x(0), n * dim * sizeof(float));
-    }
+    SNUG_TRY(EmbedPrompt(sequence, tokens));
     cache_->BeginPrompt(sequence, total, EndOfPrompt(tokens));
     for (uint32_t l = 0; l < layers_; ++l) {
-      // Shares of a prompt count as tokens of it.
-      const auto after_chunk = [&](uint32_t done) -> Status {
-        const uint64_t work = uint64_t{total} * l + done;
-        const bool last = l + 1 == layers_ && done == total;
-        const auto shown = static_cast<uint32_t>(last ? total : work / layers_);
-        if (!progress || progress(shown, total)) return {};
-        return MakeError(Code::kCancelled,
-                         fmt::format("cancelled after {} of {} prompt tokens", shown, total));
-      };
       next_part = 2 + l;
-      SNUG_TRY(RunPromptLayer(sequence, l, total, after_chunk));
+      SNUG_TRY(RunPromptLayer(sequence, l, total, ShareOfPrompt(progress, total, l, layers_)));
     }
     cache_->EndPrompt(sequence);
     next_part = parts;
@@ -111,10 +136,7 @@ Status Engine::PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
     return RunHead({&last_row, 1});
   };
   if (const Status status = run(); !status.ok()) {
-    // A pass that was announced is acquired to its end.
-    for (; next_part < parts && place_->Acquire(next_part).ok(); ++next_part) {
-      place_->Release(next_part);
-    }
+    AbandonPass(next_part, parts);
     Clear(sequence);
     return status;
   }

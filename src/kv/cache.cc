@@ -83,6 +83,7 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
 
 uint64_t KvLayout::total_pages() const {
   if (one_step) return layers * (Tiles(chunk) + sequences);
+  if (one_layer) return uint64_t{Tiles(context)} * groups();
   uint64_t pages = 0;
   uint32_t prompt = 0;  // more, for the layer that reads one
   for (uint32_t l = 0; l < layers; ++l) {

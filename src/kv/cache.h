@@ -46,6 +46,8 @@ struct KvLayout {
   uint32_t context = 0, sequences = 1, chunk = 0;
   // Sequences last for one step, of at most `chunk` tokens in all, as those of encoders do.
   bool one_step = false;
+  // Layers hold rows one at a time, as those of a prompt do of which nothing is kept.
+  bool one_layer = false;
   // Which rows stay, of layers without a window; null: all do.
   std::shared_ptr<const KeepMethod> keep;
   // What takes rows over, of layers without a window; null: nothing.

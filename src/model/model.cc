@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "model/blocks.h"
 #include "model/registry.h"
 
 namespace snug {
@@ -32,6 +33,12 @@ std::vector<std::string_view> Model::Architectures() {
 LayerTensors Model::Globals() const {
   return {Vector(Role::kOutputNorm, "output_norm.weight", config_.dim),
           Optional(Vector(Role::kRopeDivisors, "rope_freqs.weight", config_.rope.dim / 2))};
+}
+
+void Model::Keys(Blocks& b, uint32_t layer, const LayerWeights& w) const {
+  b.Norm(w.vec(Role::kAttnNorm));
+  b.ProjectQkv(w);
+  b.RotateAndStore(layer, w);
 }
 
 Result<std::unique_ptr<Model>> Model::Open(const ModelFile& file) {

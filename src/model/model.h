@@ -34,6 +34,8 @@ class Model {
   virtual void Input(Blocks& /*b*/, const LayerWeights& /*globals*/) const {}
   // One layer over the residual stream held by `b`.
   virtual void Layer(Blocks& b, uint32_t layer, const LayerWeights& w) const = 0;
+  // Layer up to its queries, keys and values, rotated and stored; of layers that attend.
+  virtual void Keys(Blocks& b, uint32_t layer, const LayerWeights& w) const;
 
  protected:
   ModelConfig config_;

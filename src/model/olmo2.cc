@@ -22,9 +22,7 @@ class Olmo2 final : public Model {
   }
 
   void Layer(Blocks& b, uint32_t layer, const LayerWeights& w) const override {
-    b.Plain();
-    b.ProjectQkv(w);
-    b.RotateAndStore(layer, w);
+    Keys(b, layer, w);
     b.Attend(layer);
     b.ProjectOut(w);
     b.AddResidual(w.vec(Role::kPostAttnNorm));
@@ -32,6 +30,11 @@ class Olmo2 final : public Model {
     b.Plain();
     b.GatedFfn(w);
     b.AddResidual(w.vec(Role::kPostFfnNorm));
+  }
+  void Keys(Blocks& b, uint32_t layer, const LayerWeights& w) const override {
+    b.Plain();
+    b.ProjectQkv(w);
+    b.RotateAndStore(layer, w);
   }
 };
 

@@ -9,7 +9,10 @@ constexpr SpecParameter kParameters[] = {{"budget", "share", "0.2", 0.01, 1},
                                          {"window", "tokens", "32", 1, 100, true}};
 constexpr std::string_view kWays[] = {"up", "down"};
 constexpr SpecParameter kNamed[] = {{"way", "one of two", "down", 0, 1, true, kWays}};
-constexpr SpecMethod kMethods[] = {{"plain", {}}, {"snap", kParameters}, {"named", kNamed}};
+constexpr SpecParameter kFree[] = {
+    {.name = "layer", .help = "", .standard = "auto", .most = 9, .whole = true, .automatic = true}};
+constexpr SpecMethod kMethods[] = {
+    {"plain", {}}, {"snap", kParameters}, {"named", kNamed}, {"free", kFree}};
 
 Result<SpecChoice> Parse(std::string_view text) { return ParseSpec(text, kMethods, "--keep"); }
 
@@ -27,6 +30,9 @@ TEST(Spec, NamesAMethodAndItsParameters) {
   EXPECT_EQ(given->values, (std::vector<double>{1.0 / 16, 7}));
   EXPECT_EQ(Parse("named")->values, std::vector<double>{1});
   EXPECT_EQ(Parse("named:way=up")->values, std::vector<double>{0});
+  EXPECT_EQ(Parse("free")->values, std::vector<double>{-1});
+  EXPECT_EQ(Parse("free:layer=auto")->values, std::vector<double>{-1});
+  EXPECT_EQ(Parse("free:layer=7")->values, std::vector<double>{7});
 }
 
 TEST(Spec, RefusesWithParameterValueAndNearestName) {
@@ -41,6 +47,8 @@ TEST(Spec, RefusesWithParameterValueAndNearestName) {
       {"named:way=", "is none of up, down", "way=down"},
       {"snap:budgte=1", "no parameter 'budgte'", "budget"},
       {"plain:x=1", "no parameter 'x'", "none"},
+      {"free:layer=-1", "layer=-1 is outside", "layer=auto"},
+      {"free:layer=any", "layer=any is neither a number nor auto", "layer=auto"},
       {"snap:budget", "budget= is no number", "budget=0.2"},
       {"snap:budget=", "is no number", "budget=0.2"},
       {"snap:budget=many", "budget=many is no number", "budget=0.2"},

@@ -193,6 +193,40 @@ TEST_F(Contract, MethodsAreListed) {
   }
 }
 
+TEST_F(Contract, AReducedPromptSaysWhatWasRead) {
+  const std::string text(200, 'a');
+  const std::vector<std::string> more = {"-p", text, "-n", "5", "--ignore-eos", "-c", "64"};
+  const auto with = [&](std::vector<std::string> last) {
+    auto args = Run(more);
+    args.insert(args.end(), last.begin(), last.end());
+    args.push_back("--json");
+    return Snug(args);
+  };
+  EXPECT_EQ(with({}).error("code"), "does_not_fit");
+  const Outcome o = with({"--reduce", "gemfilter:keep=32,layer=1,last=4"});
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
+  const Json j = o.json(), r = j["reduce"];
+  Has(r, {"method", "layer", "read_tokens", "read", "choose_ms", "read_ms"});
+  EXPECT_EQ(j["prompt_tokens"], 200);
+  EXPECT_EQ(j["tokens"].size(), 5u);
+  EXPECT_EQ(r["layer"], 1);
+  EXPECT_EQ(r["read_tokens"], 32);
+  EXPECT_EQ(r["read"].back(), 199);
+  EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["planned"].get<uint64_t>());
+  const Outcome longer = with({"--reduce", "gemfilter:keep=32", "--prompt-size", "150"});
+  EXPECT_EQ(longer.error("code"), "does_not_fit");
+  EXPECT_NE(longer.error("next").find("--prompt-size"), std::string::npos) << longer.out;
+  EXPECT_EQ(with({"--reduce", "gemfilter:keep=32,layer=2"}).error("code"), "usage");
+  const Outcome plan = Snug({"plan", model_, "--memory", "128MiB", "-c", "64", "--reduce",
+                             "gemfilter:keep=32", "--json"});
+  ASSERT_EQ(plan.code, 0) << plan.out;
+  EXPECT_EQ(plan.json()["reduce"]["prompt"], 256);
+  EXPECT_EQ(plan.json()["reduce"]["read"], 32);
+  const Outcome whole =
+      Snug({"eval", model_, "--text", "-", "--reduce", "gemfilter", "--json"}, text);
+  EXPECT_EQ(whole.code, 2) << whole.out;
+}
+
 TEST_F(Contract, PromptsComeFromThreePlaces) {
   const Json given = Snug(Run({"-p", "a prompt", "-n", "3", "--json"})).json()["tokens"];
   EXPECT_EQ(given.size(), 3u);

@@ -15,6 +15,7 @@
 #include "kv/read/read.h"
 #include "kv/share/share.h"
 #include "tiny_model.h"
+#include "tokens/reduce/reduce.h"
 
 namespace snug {
 namespace {
@@ -35,6 +36,7 @@ const std::map<std::string, std::string, std::less<>> kSmall = {
     {"block-sparse", "block-sparse:queries=32,keys=16,density=1/4"},
     {"dhsa", "dhsa:queries=32,keys=16,density=1/4"},
     {"double-sparsity", "double-sparsity:tokens=40,dense-layers=1,channels=1/2"},
+    {"gemfilter", "gemfilter:keep=90"},
     {"kivi", "kivi:group=16,residual=32"},
     {"million", "million:residual=64"},
     {"quest", "quest:tokens=48,dense-layers=1"},
@@ -94,6 +96,18 @@ std::vector<Choice> Shares() {
   }
   return all;
 }
+std::vector<Choice> Reduces() {
+  std::vector<Choice> all;
+  for (const ReduceEntry* e : ReduceMethods()) {
+    auto reduce = ParseReduce(Small(e->name, ""));
+    EXPECT_TRUE(reduce.ok()) << e->name;
+    all.push_back({std::string(e->name), [r = *reduce](EngineOptions& o) {
+                     o.reduce = r;
+                     o.prompt = kPrompt;
+                   }});
+  }
+  return all;
+}
 std::vector<Choice> Runs() {
   return {{"streamed weights", [](EngineOptions& o) { o.place = PlaceChoice::kStream; }},
           {"several sequences", [](EngineOptions& o) { o.sequences = 3; }},
@@ -136,11 +150,21 @@ std::string Try(EngineOptions o) {
     if (engine == nullptr) return "failed to open";
     // Drafts are held by who makes them.
     if (!o.lookup) testing::ExpectLedgerHoldsThePlan(*engine, "");
-    const auto tokens = SomeTokens(kTokens, engine->config().vocab);
-    const auto rows = testing::PromptAndTokens(*engine, 0, tokens, kPrompt);
+    auto tokens = SomeTokens(kTokens, engine->config().vocab);
+    uint32_t prompt = kPrompt;
+    if (o.reduce != nullptr) {
+      // What follows is that of the tokens that are read.
+      const auto read = engine->Reduce(std::span(tokens).first(kPrompt), nullptr);
+      EXPECT_TRUE(read.ok());
+      if (!read.ok()) return "failed to choose";
+      prompt = static_cast<uint32_t>(read->size());
+      for (uint32_t i = 0; i < prompt; ++i) tokens[i] = tokens[(*read)[i]];
+      tokens.erase(tokens.begin() + prompt, tokens.begin() + kPrompt);
+    }
+    const auto rows = testing::PromptAndTokens(*engine, 0, tokens, prompt);
     if (reference.empty()) reference = rows;
     EXPECT_EQ(rows, reference);
-    if (o.sequences > 1) {
+    if (o.sequences > 1 && o.reduce == nullptr) {
       engine->Clear(0);
       testing::ExpectSameInABatch(
           *engine, tokens, [&](size_t i) { return reference[i - (kPrompt - 1)]; }, "");
@@ -237,6 +261,13 @@ TEST(Matrix, PairsAreAsThePageSays) {
   across.erase(across.begin(), across.begin() + static_cast<ptrdiff_t>(ReadMethods().size()));
   page.Table("Which rows are read", Reads(channels), across);
   page.Table("Which layers share rows", Shares(), Runs());
+  page.Table("Which tokens of a prompt are read: encodings", Reduces(),
+             Types(testing::LearnCodebooks(base, 2, false), testing::OrderKeys(base)));
+  std::vector<Choice> after = Keeps();
+  for (const Choice& c : Reads(channels)) after.push_back(c);
+  for (const Choice& c : Shares()) after.push_back(c);
+  for (const Choice& c : Runs()) after.push_back(c);
+  page.Table("Which tokens of a prompt are read: the rest", Reduces(), after);
   const std::string want = page.Finish(), path = testing::SourcePath("docs/methods/matrix.md");
   if (std::getenv("SNUG_WRITE_DOCS") != nullptr) std::ofstream(path) << want;
   const auto have = ReadWholeFile(path, 1 << 20);

@@ -1,0 +1,10 @@
+// The methods that reduce.cc lists, one line each.
+#pragma once
+
+#include "tokens/reduce/reduce.h"
+
+namespace snug {
+
+extern const ReduceEntry kReduceGemFilter;
+
+}  // namespace snug
