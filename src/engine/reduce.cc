@@ -27,7 +27,7 @@ class QueryKeys final : public ProductObserver {
   PackedMatrix See(const PackedMatrix& w, const Activations&) override { return w; }
   void Embedded(float*, size_t) override {}
   void Rotated(uint32_t /*layer*/, const float* q, const float* k, const float* /*v*/,
-               uint32_t rows) override {
+               uint32_t rows, uint32_t /*first_pos*/) override {
     if (awaits_query_) {
       assert(rows == 1);
       std::copy_n(q, query_.size(), query_.begin());

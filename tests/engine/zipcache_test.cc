@@ -24,8 +24,8 @@ class RotatedRows : public ProductObserver {
   void Enter(const Part&, const uint8_t*, uint32_t) override {}
   PackedMatrix See(const PackedMatrix& w, const Activations&) override { return w; }
   void Embedded(float*, size_t) override {}
-  void Rotated(uint32_t layer, const float* queries, const float* keys, const float*,
-               uint32_t rows) override {
+  void Rotated(uint32_t layer, const float* queries, const float* keys, const float*, uint32_t rows,
+               uint32_t /*first_pos*/) override {
     q[layer].insert(q[layer].end(), queries, queries + size_t{rows} * c_.heads * c_.head_dim);
     k[layer].insert(k[layer].end(), keys, keys + size_t{rows} * c_.kv_heads * c_.head_dim);
   }

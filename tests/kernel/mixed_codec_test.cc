@@ -90,8 +90,13 @@ class Segments {
     a.first_pos = n_ - tokens;
     a.tiles = bases_.data();
     a.out = out;
-    a.coded = {&codec_, coded_,           coded_,
-               nullptr, segments_.data(), static_cast<uint32_t>(segments_.size())};
+    a.coded = {&codec_,
+               coded_,
+               coded_,
+               nullptr,
+               {},
+               segments_.data(),
+               static_cast<uint32_t>(segments_.size())};
     return a;
   }
   // The key (value) of a token as it was stored.
@@ -135,7 +140,7 @@ TEST(MixedCodec, ValuesAsByHand) {
   AttentionArgs a;
   a.kv_heads = 1;
   a.head_dim = 4;
-  a.coded = {&codec, 2, 2, nullptr, &segment, 1};
+  a.coded = {&codec, 2, 2, nullptr, {}, &segment, 1};
   float v[4], k[4];
   codec.LoadRow(a, 0, 0, true, v);
   EXPECT_EQ(Floats(v, v + 4), (Floats{8, -2, 1, 0.5f}));
