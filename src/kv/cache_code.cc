@@ -18,7 +18,8 @@ uint64_t KvCache::coded_bytes(uint32_t sequence, uint32_t layer) const {
 }
 
 void KvCache::KeepExact(uint32_t sequence, uint32_t layer, std::span<const uint32_t> tokens) {
-  if (layout_.Codes(layer)) coded_.KeepExact(sequence, coded_row_[layer], tokens);
+  if (layout_.Codes(layer) && !layout_.Segments(layer))
+    coded_.KeepExact(sequence, coded_row_[layer], tokens);
 }
 
 void KvCache::StoreExact(uint32_t sequence, uint32_t layer) {
