@@ -36,6 +36,12 @@ constexpr CacheClaim kChelsea[] = {
            kSinks, kRandom),
     Closer("merging beats dropping by attention", {{}, "chelsea:budget=0.2", {}}, kH2o),
 };
+constexpr CacheSetting kDhsa{{}, {}, "dhsa:density=1/8"};
+constexpr CacheClaim kDhsaClaims[] = {
+    Kl("an eighth of the blocks costs a prompt little", kDhsa, 0.1),
+    Closer("what the last queries attend to chooses better than means of blocks do", kDhsa,
+           {{}, {}, "dhsa:mode=topk,density=1/8"}, {{}, {}, "block-sparse:density=1/8"}),
+};
 constexpr CacheClaim kDoubleSparsity[] = {
     Kl("a sixteenth of the tokens costs little", {{}, {}, "double-sparsity:tokens=1/16"}, 0.1),
     Closer("labels of channels find rows better than bounds of pages",
@@ -99,6 +105,7 @@ constexpr CacheClaim kZipCache[] = {
 
 constexpr Repro kRepros[] = {
     {"chelsea", "Hu et al. 2025, arXiv 2506.11418", nullptr, kChelsea, kNotShown},
+    {"dhsa", "arXiv 2510.24606, 2025", nullptr, kDhsaClaims, kNotShown},
     {"double-sparsity", "Yang et al. 2024, arXiv 2408.07092", nullptr, kDoubleSparsity, kNotShown},
     {"h2o", "Zhang et al. 2023, arXiv 2306.14048", nullptr, kH2oClaims, kNotShown},
     {"keyformer", "Adnan et al. 2024, arXiv 2403.09054", nullptr, kKeyformer, kNotShown},
