@@ -98,6 +98,8 @@ constexpr CacheClaim kWindowkv[] = {
 constexpr CacheSetting kZip{"zipcache", {}, {}};
 constexpr CacheClaim kZipCache[] = {
     Kl("four bits for rows that are attended to and two for the others cost little", kZip, 0.1),
+    Kl("the same with a prompt as one segment, as in the paper", {"zipcache:segment=0", {}, {}},
+       0.1),
     Closer("they cost less than two bits for all rows", kZip, kKivi2),
     Bytes("they take a fifth of the bytes, the exact rows included, where prompts are long", kZip,
           0.2),
