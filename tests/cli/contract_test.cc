@@ -186,6 +186,7 @@ TEST_F(Contract, MethodsAreListed) {
     const Json& seam = m["seam"];
     EXPECT_TRUE(m.contains(seam == "kv.read"    ? "index"
                            : seam == "kv.codec" ? "needs"
+                           : seam == "kv.share" ? "stores"
                                                 : "observes"));
     EXPECT_TRUE(testing::Exists(
         testing::SourcePath("docs/methods/" + m["name"].get<std::string>() + ".md")))
