@@ -132,7 +132,7 @@ void BlockReader::Note(const float* q, const float* k, uint32_t first, uint32_t 
     }
     return;
   }
-  // Sums for now, token by token: neither chunks nor threads change a bit.
+  // Sums, which become means later, token by token: neither chunks nor threads change a bit.
   const auto add = [&](const float* from, size_t row_width, uint32_t head, uint32_t block,
                        float* sums) {
     for (uint32_t t = first; t < first + rows; ++t) {

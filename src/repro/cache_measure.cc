@@ -12,6 +12,7 @@ namespace snug {
 namespace {
 
 constexpr uint64_t kMaxReproText = 64 * kMiB;
+constexpr uint64_t kTextShare = 16;  // of a budget, as tokens take four times as much
 constexpr uint32_t kQuickPrefix = 1024, kQuickFollow = 64;
 
 struct Lengths {
@@ -94,7 +95,8 @@ class Measurement {
       : options_(options), settings_(settings) {}
 
   Status Text(const std::string& path) {
-    SNUG_ASSIGN(const std::string text, ReadWholeFile(path, kMaxReproText));
+    SNUG_ASSIGN(const std::string text,
+                ReadWholeFile(path, std::min(kMaxReproText, options_.budget.bytes / kTextShare)));
     const Temporary reference{options_.folder + "/dense.safetensors"};
     const CacheSetting dense;
     // The dense cache comes first: its logits are what the others are compared with, and are only

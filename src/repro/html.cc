@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "repro/repro.h"
+#include "text/jinja/chars.h"
 
 namespace snug {
 namespace {
@@ -16,30 +17,17 @@ constexpr char kStyle[] =
     "th{background:#f3f3f3}code{font-size:90%}.holds{color:#176b2c}.differs{color:#a02020}"
     ".absent{color:#86650a}svg text{font:11px sans-serif}";
 
+// As HTML; what stands between backticks, as in Markdown, is code.
 std::string Escaped(std::string_view text) {
   std::string out;
   bool code = false;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '`':  // as in the Markdown
-        out += code ? "</code>" : "<code>";
-        code = !code;
-        break;
-      default:
-        out += c;
+  for (const char c : jinja::EscapeHtml(text)) {
+    if (c != '`') {
+      out += c;
+      continue;
     }
+    out += code ? "</code>" : "<code>";
+    code = !code;
   }
   return code ? out + "</code>" : out;
 }
