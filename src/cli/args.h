@@ -74,6 +74,7 @@ void AddPlan(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
 void AddTemplate(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);
+void AddAsk(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddBench(CLI::App& app, int* exit_code);
 void AddCalibrate(CLI::App& app, int* exit_code);

@@ -34,6 +34,7 @@ int Run(int argc, char** argv, bool json) {
   AddInspect(app, &exit_code);
   AddTemplate(app, &exit_code);
   AddTokenize(app, &exit_code);
+  AddAsk(app, &exit_code);
   AddEval(app, &exit_code);
   AddBench(app, &exit_code);
   AddConvert(app, &exit_code);

@@ -276,6 +276,13 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   return best;
 }
 
+void Engine::Fork(uint32_t from, uint32_t to) {
+  Clear(to);
+  cache_->Copy(from, to);
+  history_[to].assign(history_[from].begin(), history_[from].end());
+  prompt_length_[to] = prompt_length_[from];
+}
+
 Status Engine::CheckRoom(uint32_t sequence, size_t tokens) const {
   if (cache_->length(sequence) + tokens <= options_.context) return {};
   return MakeError(Code::kDoesNotFit,

@@ -88,6 +88,9 @@ class Engine {
   // copied. Returns the tokens reused, fewer than tokens.size(). Where decoded tokens choose what
   // they read (options().read), only what was read as a prompt serves.
   uint32_t ReusePrefix(uint32_t sequence, std::span<const Token> tokens);
+  // `to` becomes what `from` is: both go on as if each were alone, whatever the cache. Unlike
+  // ReusePrefix it copies. from != to.
+  void Fork(uint32_t from, uint32_t to);
   std::span<const Token> tokens(uint32_t sequence) const;
 
   // --- steps

@@ -9,23 +9,12 @@
 #include <cmath>
 
 #include "base/file.h"
+#include "engine/logits.h"
 #include "format/fingerprint.h"
 #include "kernel/targets.h"
 
 namespace snug {
 namespace {
-
-// Log of the sum of exponentials, in double.
-double LogSum(std::span<const float> logits) {
-  const double max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float l : logits) sum += std::exp(l - max);
-  return max + std::log(sum);
-}
-
-std::ptrdiff_t Top(std::span<const float> x) {
-  return std::max_element(x.begin(), x.end()) - x.begin();
-}
 
 Error Interrupted() { return MakeError(Code::kCancelled, "interrupted"); }
 
@@ -150,7 +139,7 @@ Result<EvaluationRecord> Evaluation::Finish() {
 
 Status Evaluation::Row(std::span<const float> logits, std::optional<Token> next) {
   if (next) {
-    nll_ += LogSum(logits) - logits[static_cast<size_t>(*next)];
+    nll_ += NegativeLogLikelihood(logits, static_cast<size_t>(*next));
     ++tokens_;
   }
   if (writer_) SNUG_TRY(writer_->Append(logits.data(), logits.size()));
@@ -163,15 +152,10 @@ Status Evaluation::Row(std::span<const float> logits, std::optional<Token> next)
 
 void Evaluation::Compare(std::span<const float> logits) {
   const std::span<const float> reference(row_);
-  const double a = LogSum(reference), b = LogSum(logits);
-  double sum = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const double p = reference[i] - a;
-    sum += std::exp(p) * (p - (logits[i] - b));
-  }
-  kl_ += sum;
-  kl_max_ = std::max(kl_max_, sum);
-  same_top_ += Top(logits) == Top(reference) ? 1 : 0;
+  const double divergence = Divergence(reference, logits);
+  kl_ += divergence;
+  kl_max_ = std::max(kl_max_, divergence);
+  same_top_ += LikeliestOf(logits) == LikeliestOf(reference) ? 1 : 0;
   ++compared_;
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/machine.h"
+#include "engine/logits.h"
 #include "engine/weight_probe.h"
 #include "format/allocate.h"
 #include "format/quantize.h"
@@ -22,23 +23,6 @@ constexpr DType kCandidates[] = {DType::kQ2_K, DType::kQ3_K, DType::kIQ4_XS, DTy
 constexpr uint64_t kSampleRows = 64;
 // What no measurement is sure to tell from nothing.
 constexpr double kLeastDivergence = 1e-8;
-
-double LogSum(std::span<const float> logits) {
-  const double max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float l : logits) sum += std::exp(l - max);
-  return max + std::log(sum);
-}
-
-double Divergence(std::span<const float> of, std::span<const float> from) {
-  const double a = LogSum(of), b = LogSum(from);
-  double sum = 0;
-  for (size_t i = 0; i < of.size(); ++i) {
-    const double p = of[i] - a;
-    sum += std::exp(p) * (p - (from[i] - b));
-  }
-  return std::max(0.0, sum);
-}
 
 // Runs a segment; the logits of its last rows are the engine's then.
 Status RunSegment(Engine& engine, std::span<const Token> segment) {
@@ -179,7 +163,7 @@ Status MeasureSegment(Engine& engine, std::span<const Token> segment,
       if (g == 0) {
         std::copy(logits.begin(), logits.end(), reference.begin());
       } else {
-        divergence[g - 1] += Divergence(reference, logits) / WeightProbe::kRows;
+        divergence[g - 1] += std::max(0.0, Divergence(reference, logits)) / WeightProbe::kRows;
       }
     }
     if (progress != nullptr) progress(g + 1, groups->size() + 1);

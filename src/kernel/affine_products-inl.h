@@ -1,8 +1,7 @@
 // Products of a few float rows with tiles of few-bit codes (affine_codec.h), in integers. A row,
-// once times the scales of a group, becomes two planes of signed bytes, a = step (128 high + low)
-// with step = max |a| / 16256, which meet the codes in exact integer sums: each product is within
-// step / 2 * (2^bits - 1) of that in float32. The zeros' part is float32. Included
-// once per target.
+// once times the scales of a group, becomes signed bytes, a = step * byte with step = max |a| /
+// 127, which meet the codes in exact integer sums: each product is within step / 2 * (2^bits - 1)
+// of that in float32. The zeros' part is float32. Included once per target.
 #if defined(SNUG_KERNEL_AFFINE_PRODUCTS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SNUG_KERNEL_AFFINE_PRODUCTS_INL_H
 #undef SNUG_KERNEL_AFFINE_PRODUCTS_INL_H
@@ -17,9 +16,8 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-inline constexpr size_t kPlaneRows = 16;  // values whose high and then low bytes lie together
-inline constexpr float kPlaneTop = 127 * 128;
-inline constexpr size_t kCodeRows = 2;  // rows of x whose sums stay in registers
+inline constexpr float kByteTop = 127;
+inline constexpr size_t kCodeRows = 3;  // rows of x whose sums stay in registers
 
 // A tile of keys or of values: codes with scales and zeros of [groups, rows] (keys: of token groups
 // by channel; values: of channel groups by token), or rows of floats.
@@ -37,32 +35,28 @@ struct Tile {
 
 // Rows of x times the scales of a group.
 struct Folded {
-  int8_t* planes;           // [n, rows / 16, 2, 16]
-  float steps[kRowTile];    // of the planes
+  int8_t* bytes;            // [n, rows]
+  float steps[kRowTile];    // of the bytes
   float offsets[kRowTile];  // x times the zeros
 };
 
-// to [n / 16, 2, 16] = the planes of n values times `inverse`.
-static HWY_INLINE void ToPlanes(const float* x, size_t n, float inverse, int8_t* to) {
+// to [n] = n values, a multiple of 16, times `inverse`.
+static HWY_INLINE void ToBytes(const float* x, size_t n, float inverse, int8_t* to) {
   const DF d;
   const VF by = hn::Set(d, inverse);
-  for (size_t i = 0; i < n; i += kPlaneRows, to += 2 * kPlaneRows) {
+  for (size_t i = 0; i < n; i += 16) {
 #if HWY_TARGET == HWY_AVX2
     const __m256i a = _mm256_cvtps_epi32(hn::Mul(hn::LoadU(d, x + i), by).raw);
     const __m256i b = _mm256_cvtps_epi32(hn::Mul(hn::LoadU(d, x + i + 8), by).raw);
     const __m256i v = _mm256_packs_epi32(a, b);  // four of a, four of b, then the others
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    const __m256i high = _mm256_mulhrs_epi16(v, _mm256_set1_epi16(256));  // (v + 64) >> 7
-    const __m256i low = _mm256_sub_epi16(v, _mm256_slli_epi16(high, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(high, low), order));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(v, v), order);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_castsi256_si128(bytes));
 #else
-    for (size_t k = 0; k < kPlaneRows; k += kLanes) {
-      const VI v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i + k), by));
+    for (size_t k = 0; k < 16; k += kLanes) {
       const hn::Rebind<int8_t, DI> d8;
-      const VI high = hn::ShiftRight<7>(hn::Add(v, hn::Set(DI(), 64)));
-      hn::StoreU(hn::DemoteTo(d8, high), d8, to + k);
-      hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<7>(high))), d8, to + kPlaneRows + k);
+      const VI v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i + k), by));
+      hn::StoreU(hn::DemoteTo(d8, v), d8, to + i + k);
     }
 #endif
   }
@@ -92,10 +86,10 @@ static HWY_INLINE void FoldR(const Tile& t, size_t g, size_t first, const float*
   for (size_t r = 0; r < R; ++r) {
     to->offsets[first + r] = hn::GetLane(hn::SumOfLanes(d, offset[r]));
     const float max = hn::GetLane(hn::MaxOfLanes(d, most[r]));
-    to->steps[first + r] = max / kPlaneTop;
+    to->steps[first + r] = max / kByteTop;
     // A max so small that its inverse is none has no part in any sum.
-    const float inverse = max > 1e-30f ? kPlaneTop / max : 0;
-    ToPlanes(products + r * rows, rows, inverse, to->planes + 2 * (first + r) * rows);
+    const float inverse = max > 1e-30f ? kByteTop / max : 0;
+    ToBytes(products + r * rows, rows, inverse, to->bytes + (first + r) * rows);
   }
 }
 
@@ -109,47 +103,37 @@ static HWY_NOINLINE void Fold(const Tile& t, size_t g, const float* x, size_t x_
 // Rows after which sums of 16 bits (AVX2), each over pairs of products, are added to wider ones.
 constexpr size_t SafeRows(size_t bits) { return bits == 2 ? 128 : 32; }
 
-// The sums of one row of x: kWide lanes of each plane. Compilers keep named vectors in registers
-// where they would not an array.
+// The sums of one row of x: kWide lanes. Compilers keep named vectors in registers where they would
+// not an array.
 template <size_t kBits>
 struct RowSums {
 #if HWY_TARGET == HWY_AVX2
   static_assert(127 * ((1 << kBits) - 1) * SafeRows(kBits) / 2 < 32768);
-  __m256i high0, high1, low0, low1;
-  HWY_INLINE void Clear() { high0 = high1 = low0 = low1 = _mm256_setzero_si256(); }
-  // Four rows of codes times four bytes of each plane.
-  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* planes) {
-    const __m256i h = Broadcast4(planes).raw, l = Broadcast4(planes + kPlaneRows).raw;
-    high0 = _mm256_add_epi16(high0, _mm256_maddubs_epi16(codes[0].raw, h));
-    high1 = _mm256_add_epi16(high1, _mm256_maddubs_epi16(codes[1].raw, h));
-    low0 = _mm256_add_epi16(low0, _mm256_maddubs_epi16(codes[0].raw, l));
-    low1 = _mm256_add_epi16(low1, _mm256_maddubs_epi16(codes[1].raw, l));
-    asm("" : "+x"(high0), "+x"(high1), "+x"(low0), "+x"(low1));
+  __m256i sum0, sum1;
+  HWY_INLINE void Clear() { sum0 = sum1 = _mm256_setzero_si256(); }
+  // Four rows of codes times four bytes.
+  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* bytes) {
+    const __m256i x = Broadcast4(bytes).raw;
+    sum0 = _mm256_add_epi16(sum0, _mm256_maddubs_epi16(codes[0].raw, x));
+    sum1 = _mm256_add_epi16(sum1, _mm256_maddubs_epi16(codes[1].raw, x));
+    asm("" : "+x"(sum0), "+x"(sum1));
   }
-  // Adds 128 times the high sums and the low ones.
   HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    const __m256i ones = _mm256_set1_epi16(1), by = _mm256_set1_epi16(128);
-    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(high0, by)});
-    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(high1, by)});
-    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(low0, ones)});
-    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(low1, ones)});
+    const __m256i ones = _mm256_set1_epi16(1);
+    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(sum0, ones)});
+    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(sum1, ones)});
   }
 #else
-  VI high[kPass], low[kPass];
+  VI sum[kPass];
   HWY_INLINE void Clear() {
-    for (size_t k = 0; k < kPass; ++k) high[k] = low[k] = hn::Zero(DI());
+    for (size_t k = 0; k < kPass; ++k) sum[k] = hn::Zero(DI());
   }
-  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* planes) {
-    const VU h = Broadcast4(planes), l = Broadcast4(planes + kPlaneRows);
-    for (size_t k = 0; k < kPass; ++k) {
-      high[k] = QuadDot(high[k], codes[k], h);
-      low[k] = QuadDot(low[k], codes[k], l);
-    }
+  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* bytes) {
+    const VU x = Broadcast4(bytes);
+    for (size_t k = 0; k < kPass; ++k) sum[k] = QuadDot(sum[k], codes[k], x);
   }
   HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    for (size_t k = 0; k < kPass; ++k) {
-      sums[k] = hn::Add(sums[k], hn::Add(hn::ShiftLeft<7>(high[k]), low[k]));
-    }
+    for (size_t k = 0; k < kPass; ++k) sums[k] = hn::Add(sums[k], sum[k]);
   }
 #endif
 };
@@ -157,14 +141,15 @@ struct RowSums {
 // R rows of x, one or kCodeRows.
 template <size_t kBits, size_t R>
 struct CodeSums {
-  RowSums<kBits> a, b;
+  static_assert(R == 1 || R == 3);
+  RowSums<kBits> a, b, c;
   HWY_INLINE void Clear() {
     a.Clear();
-    if constexpr (R > 1) b.Clear();
+    if constexpr (R > 1) b.Clear(), c.Clear();
   }
   // Quad P of a block's rows.
   template <size_t P>
-  HWY_INLINE void AddQuad(const uint8_t* block, const int8_t* planes, size_t stride) {
+  HWY_INLINE void AddQuad(const uint8_t* block, const int8_t* bytes, size_t stride) {
     VU codes[kPass];
     const VU mask = hn::Set(DU(), ((1u << kBits) - 1) * 0x01010101u);
     HWY_UNROLL(4)
@@ -176,9 +161,12 @@ struct CodeSums {
         codes[k] = hn::And(hn::ShiftRight<kBits * P>(packed), mask);
       }
     }
-    planes += 4 * P;
-    a.Add(codes, planes);
-    if constexpr (R > 1) b.Add(codes, planes + stride);
+    bytes += 4 * P;
+    a.Add(codes, bytes);
+    if constexpr (R > 1) {
+      b.Add(codes, bytes + stride);
+      c.Add(codes, bytes + 2 * stride);
+    }
   }
 };
 
@@ -188,8 +176,7 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
                                       size_t first, float* to) {
   constexpr size_t kBlock = AffineBlockRows(kBits);
   constexpr size_t kSafe = SafeRows(kBits);
-  const size_t stride = 2 * rows;
-  const int8_t* planes = x.planes + first * stride;
+  const int8_t* bytes = x.bytes + first * rows;
   VI sums[R][kPass];
   for (size_t r = 0; r < R; ++r) {
     for (size_t k = 0; k < kPass; ++k) sums[r][k] = hn::Zero(DI());
@@ -199,16 +186,18 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
     part.Clear();
     const size_t end = std::min(rows, begin + kSafe);
     for (size_t row = begin; row < end; row += kBlock, blocks += kAffineBlockBytes) {
-      const int8_t* p = planes + row / kPlaneRows * 2 * kPlaneRows + row % kPlaneRows;
-      part.template AddQuad<0>(blocks, p, stride);
-      part.template AddQuad<1>(blocks, p, stride);
+      part.template AddQuad<0>(blocks, bytes + row, rows);
+      part.template AddQuad<1>(blocks, bytes + row, rows);
       if constexpr (kBits == 2) {
-        part.template AddQuad<2>(blocks, p, stride);
-        part.template AddQuad<3>(blocks, p, stride);
+        part.template AddQuad<2>(blocks, bytes + row, rows);
+        part.template AddQuad<3>(blocks, bytes + row, rows);
       }
     }
     part.a.AddTo(sums[0]);
-    if constexpr (R > 1) part.b.AddTo(sums[1]);
+    if constexpr (R > 1) {
+      part.b.AddTo(sums[1]);
+      part.c.AddTo(sums[2]);
+    }
   }
   const DF d;
   for (size_t r = 0; r < R; ++r) {
@@ -247,7 +236,7 @@ static HWY_INLINE void ForProducts(const Tile& t, const float* x, size_t x_strid
                                    const F& f) {
   HWY_ALIGN float sums[kRowTile * kWide];
   Folded folded;
-  folded.planes = reinterpret_cast<int8_t*>(t.room + kRowTile * t.rows);
+  folded.bytes = reinterpret_cast<int8_t*>(t.room + kRowTile * t.rows);
   const size_t share = t.next_bytes / (t.width / kWide);
   for (size_t c = 0; c < t.width; c += kWide) {
     if (t.next != nullptr) Fetch(t.next + c / kWide * share, share);

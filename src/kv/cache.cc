@@ -343,6 +343,25 @@ void KvCache::Clear(uint32_t sequence) {
   s.length = 0;
 }
 
+void KvCache::Copy(uint32_t from, uint32_t to) {
+  assert(from != to);
+  Clear(to);
+  const Sequence& source = sequences_[from];
+  Sequence& target = sequences_[to];
+  for (size_t i = 0; i < source.pages.size(); ++i) {
+    if (source.pages[i] == nullptr) continue;
+    target.pages[i] = Take();
+    std::memcpy(target.pages[i], source.pages[i], page_bytes_);
+  }
+  target.rows = source.rows;
+  target.length = source.length;
+  states_.Share(from, to, source.length);
+  kept_.Copy(from, to);
+  coded_.Copy(from, to);
+  segments_.Copy(from, to);
+  shared_.Copy(from, to);
+}
+
 uint32_t KvCache::Share(uint32_t from, uint32_t to, uint32_t length) {
   assert(from != to && sequences_[to].length == 0);
   length = Held(from, length);

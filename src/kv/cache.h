@@ -130,6 +130,9 @@ class KvCache {
   // `to` (empty) starts with Held(from, length) tokens of `from`, which it returns: whole pages and
   // states are shared, a last partial page is copied.
   uint32_t Share(uint32_t from, uint32_t to, uint32_t length);
+  // `to` becomes what `from` is, with pages of its own: both go on as if each were alone. Not while
+  // a prompt is read.
+  void Copy(uint32_t from, uint32_t to);
 
   // --- where a method drops rows (layout().keep), a codec takes them over (layout().codec) or
   // layers share them (layout().share): a prompt goes layer by layer, which happens to each layer's

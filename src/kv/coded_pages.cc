@@ -10,8 +10,8 @@
 namespace snug {
 
 uint64_t CodedLayout::page_bytes() const {
-  if (codec == nullptr) return 0;
-  const auto tiles = codec->Tiles(heads, head_dim, 0);
+  if (codec == nullptr || layers.empty()) return 0;
+  const auto tiles = codec->Tiles(heads, head_dim, layers.front());
   assert(tiles.ok());  // the plan has asked
   return (*tiles)->key_bytes(heads) + heads * (*tiles)->value_tile_bytes();
 }
@@ -71,16 +71,20 @@ uint32_t CodedPages::Added::end_tile() const {
   return Tiles(std::max(key_from < key_to ? key_to : 0, value_from < value_to ? value_to : 0));
 }
 
+uint8_t* CodedPages::Take() {
+  assert(!free_.empty());
+  uint8_t* page = pool_.data() + free_.back() * page_bytes_;
+  free_.pop_back();
+  return page;
+}
+
 CodedPages::Added CodedPages::Grow(uint32_t sequence, uint32_t layer, uint32_t tokens) {
   Layer& l = At(sequence, layer);
   const Added added{l.keys, layout_.codec->CodedKeys(tokens), l.values,
                     layout_.codec->CodedValues(tokens)};
   assert(added.key_to >= l.keys && added.value_to >= l.values);
   for (uint32_t t = added.first_tile(); t < added.end_tile(); ++t) {
-    if (l.pages[t] != nullptr) continue;
-    assert(!free_.empty());
-    l.pages[t] = pool_.data() + free_.back() * page_bytes_;
-    free_.pop_back();
+    if (l.pages[t] == nullptr) l.pages[t] = Take();
   }
   l.keys = added.key_to;
   l.values = added.value_to;
@@ -175,6 +179,24 @@ void CodedPages::Clear(uint32_t sequence) {
     }
     l.exact.clear();
     l.keys = l.values = 0;
+  }
+}
+
+void CodedPages::Copy(uint32_t from, uint32_t to) {
+  for (uint32_t i = 0; layout_.codec != nullptr && i < layout_.layers.size(); ++i) {
+    const Layer& source = At(from, i);
+    Layer& target = At(to, i);
+    for (size_t t = 0; t < source.pages.size(); ++t) {
+      if (source.pages[t] == nullptr) continue;
+      target.pages[t] = Take();
+      std::memcpy(target.pages[t], source.pages[t], page_bytes_);
+    }
+    target.keys = source.keys;
+    target.values = source.values;
+    target.exact.assign(source.exact.begin(), source.exact.end());
+    if (!source.exact.empty()) {
+      std::memcpy(ExactKeys(to, i), ExactKeys(from, i), layout_.exact_bytes());
+    }
   }
 }
 

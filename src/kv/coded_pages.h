@@ -61,6 +61,8 @@ class CodedPages {
   // What attention reads; no codec where nothing is coded.
   CodedRows rows(uint32_t sequence, uint32_t layer) const;
   void Clear(uint32_t sequence);
+  // `to`, which is empty, becomes what `from` is.
+  void Copy(uint32_t from, uint32_t to);
   uint64_t page_bytes() const { return page_bytes_; }
   uint64_t held_bytes() const;
 
@@ -73,6 +75,8 @@ class CodedPages {
   Layer& At(uint32_t sequence, uint32_t layer) {
     return lists_[sequence * layout_.layers.size() + layer];
   }
+
+  uint8_t* Take();
 
   CodedLayout layout_;
   std::vector<std::shared_ptr<const TileCodec>> tiles_;  // [layers]

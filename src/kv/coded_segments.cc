@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "kv/tiles.h"
 
@@ -246,6 +247,25 @@ void CodedSegments::Clear(uint32_t sequence) {
   base_[sequence] = 0;
   std::fill_n(Seen(sequence), own_stride_, 0u);
   std::fill_n(Sums(sequence, 0), size_t{layout_.layers} * layout_.heads * own_stride_, 0.0f);
+}
+
+void CodedSegments::Copy(uint32_t from, uint32_t to) {
+  if (layout_.codec == nullptr) return;
+  assert(!reading());
+  const auto room = [&](uint32_t sequence, uint32_t layer) {
+    return pool_.data() + (size_t{sequence} * layout_.layers + layer) * layer_bytes_;
+  };
+  for (uint32_t i = 0; i < layout_.layers; ++i) {
+    const Layer& source = At(from, i);
+    Layer& target = At(to, i);
+    target.used = source.used;
+    std::memcpy(room(to, i), room(from, i), source.used);
+    target.segments.assign(source.segments.begin(), source.segments.end());
+    for (CodedSegment& s : target.segments) s.data = room(to, i) + (s.data - room(from, i));
+  }
+  base_[to] = base_[from];
+  std::copy_n(Seen(from), own_stride_, Seen(to));
+  std::copy_n(Sums(from, 0), size_t{layout_.layers} * layout_.heads * own_stride_, Sums(to, 0));
 }
 
 uint64_t CodedSegments::held_bytes() const {

@@ -59,6 +59,8 @@ class CodedSegments {
     return lists_[sequence * layout_.layers + layer].used;
   }
   void Clear(uint32_t sequence);
+  // `to`, which is empty, becomes what `from` is, while no prompt is read.
+  void Copy(uint32_t from, uint32_t to);
   uint64_t held_bytes() const;  // of segments
 
  private:

@@ -213,6 +213,20 @@ void KeptRows::Clear(uint32_t sequence) {
   if (own_.bias != nullptr) std::fill_n(own_.bias + sequence * own_rows_, own_rows_, 0.0f);
 }
 
+void KeptRows::Copy(uint32_t from, uint32_t to) {
+  if (layout_.method == nullptr) return;
+  assert(prompt_.tokens == 0);
+  const auto copy = [&](auto* rows) {
+    if (rows != nullptr) std::copy_n(rows + from * own_rows_, own_rows_, rows + to * own_rows_);
+  };
+  copy(own_.positions);
+  copy(own_.sums);
+  copy(own_.members);
+  copy(own_.bias);
+  methods_[to] = methods_[from];
+  answer_begin_[to] = answer_begin_[from];
+}
+
 void KeptRows::Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t position) {
   const Arrays a = Own(sequence, layer);
   for (uint32_t h = 0; h < layout_.heads; ++h) {

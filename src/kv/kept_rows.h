@@ -50,6 +50,8 @@ class KeptRows {
   void EndPrompt();
   // Forgets the sequence, and its prompt if it is being read.
   void Clear(uint32_t sequence);
+  // `to` becomes what `from` is, while no prompt is read.
+  void Copy(uint32_t from, uint32_t to);
   uint32_t prompt_tokens() const { return prompt_.tokens; }  // 0: none is being read
   // The method that the sequence's last prompt was kept by, or is to be.
   const KeepMethod& method(uint32_t sequence) const { return *methods_[sequence]; }

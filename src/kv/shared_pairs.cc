@@ -272,6 +272,17 @@ void SharedPairs::Clear(uint32_t sequence) {
   }
 }
 
+void SharedPairs::Copy(uint32_t from, uint32_t to) {
+  for (uint32_t i = 0; !pairs_.empty() && i < layout_.pairs; ++i) {
+    const Pair& source = At(from, i);
+    if (source.rows == 0) continue;
+    std::memcpy(Base(to, i), Base(from, i), LayOut(layout_).pair_bytes);
+    At(to, i).rows = source.rows;
+    At(to, i).apart = source.apart;
+    Update(to, i);
+  }
+}
+
 SharedRows SharedPairs::rows(uint32_t sequence, uint32_t pair, bool upper) const {
   const Pair& p = At(sequence, pair);
   SharedRows r;

@@ -49,6 +49,8 @@ class SharedPairs {
   void Merge(uint32_t sequence, uint32_t pair, uint32_t tile, uint8_t* lower, const uint8_t* upper);
   void Finish(uint32_t sequence, uint32_t pair, const Rows& rows);
   void Clear(uint32_t sequence);
+  // `to`, which is empty, becomes what `from` is.
+  void Copy(uint32_t from, uint32_t to);
 
   // What one layer of a pair reads, without the tiles.
   SharedRows rows(uint32_t sequence, uint32_t pair, bool upper) const;
