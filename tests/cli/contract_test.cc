@@ -333,7 +333,7 @@ TEST_F(Contract, EvalTellsPositionsApart) {
   save.insert(save.end(), {"--save-reference", dir + "/r"});
   const Json plain = Snug(save).json();
   EXPECT_FALSE(plain.contains("buckets"));
-  eval.insert(eval.end(), {"--buckets", "25", "--kv", "q8_0", "--reference", dir + "/r"});
+  eval.insert(eval.end(), {"--buckets", "25", "--kv", "bf16", "--reference", dir + "/r"});
   const Outcome o = Snug(eval);
   ASSERT_EQ(o.code, 0) << o.err;
   const Json j = o.json();
@@ -367,7 +367,7 @@ TEST_F(Contract, PositionsRoll) {
       "100",      "--continue", "700",    "--kv-keep",   "sink-window:budget=64",
       "--memory", "128MiB",     "--json"};
   const Outcome original = Snug(eval);
-  EXPECT_EQ(original.code, 2) << original.out;
+  EXPECT_EQ(original.code, 4) << original.out;
   EXPECT_NE(original.json()["error"]["next"].get<std::string>().find("--kv-positions rolling"),
             std::string::npos);
   eval.insert(eval.end(), {"--kv-positions", "rolling", "-c", "128"});
