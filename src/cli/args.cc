@@ -176,6 +176,12 @@ void EngineArgs::AddKeep(Verb verb) {
            "which rows of the cache stay, as h2o:budget=0.2 (`snug methods` lists them; not "
            "given: all)")
       .Environment("SNUG_KV_KEEP");
+  verb.Add("--kv-positions", positions,
+           "with --kv-keep: attention's distances are those in the text (original) or within the "
+           "cache (rolling), where a text goes on past the context for ever")
+      .Environment("SNUG_KV_POSITIONS")
+      .OneOf({"original", "rolling"})
+      .Default();
   verb.Add("--kv-read", read,
            "which rows of the cache queries read, as quest:tokens=1/16 (`snug methods` lists "
            "them; not given: all)")
@@ -252,6 +258,7 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   if (!keep.empty()) {
     SNUG_ASSIGN(o.keep, ParseKeep(keep));
   }
+  o.rolling = positions == "rolling";
   if (!read.empty()) {
     SNUG_ASSIGN(o.read, ParseRead(read));
     o.channels = channels;

@@ -17,6 +17,7 @@ namespace snug::cli {
 // Options that choose model, budget and cache, with llama.cpp's spellings as aliases.
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
+  std::string positions = "original";
   std::string keep, read, share, channels, codebooks, permutation, kv_budget, reduce;
   uint32_t prompt_size = 0;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;

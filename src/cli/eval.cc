@@ -19,7 +19,7 @@ namespace {
 struct EvalArgs {
   EngineArgs engine;
   std::string tokens, logits, text, save_reference, reference, results;
-  uint32_t chunks = 0;
+  uint32_t chunks = 0, buckets = 0;
   std::optional<uint32_t> prefix;
   uint32_t follow = 512;
   bool json = false;
@@ -45,7 +45,30 @@ Result<EvaluationKey> KeyOf(const EvalArgs& a, const EngineOptions& options,
   key.version = SNUG_VERSION;
   key.prefix = a.prefix.value_or(0);
   key.chunks = a.chunks;
+  if (a.prefix) key.context = options.Read(*a.prefix) + a.follow;  // of the text, not of the cache
   return key;
+}
+
+// One line of the table of buckets, or its head.
+std::string BucketLine(const EvaluationBucket* b) {
+  const bool head = b == nullptr;
+  std::string line =
+      head ? fmt::format("{:>17}{:>8}{:>10}", "positions", "tokens", "nll")
+           : fmt::format("{:>8}-{:<8}{:>8}{:>10.4f}", b->first, b->last, b->tokens, b->nll);
+  if (head) return line + "   and KL, top-1; bytes held, ms a token where there are any";
+  if (b->kl_mean) line += fmt::format("  KL {:.5f}  top-1 {:.2f} %", *b->kl_mean, 100 * *b->top1);
+  if (b->kv_held) line += fmt::format("  {} held", FormatBytes(*b->kv_held));
+  if (b->seconds) line += fmt::format("  {:.1f} ms", 1e3 * *b->seconds);
+  return line;
+}
+
+Json BucketJson(const EvaluationBucket& b) {
+  Json j = {{"first", b.first}, {"last", b.last}, {"tokens", b.tokens}, {"nll", b.nll}};
+  if (b.kl_mean) j["kl_mean"] = *b.kl_mean;
+  if (b.top1) j["top1"] = *b.top1;
+  if (b.kv_held) j["kv_held"] = *b.kv_held;
+  if (b.seconds) j["ms_per_token"] = 1e3 * *b.seconds;
+  return j;
 }
 
 void Show(const EvalArgs& a, const EvaluationRecord& r, bool known) {
@@ -55,11 +78,15 @@ void Show(const EvalArgs& a, const EvaluationRecord& r, bool known) {
   if (r.top1) out["top1"] = *r.top1;
   if (r.kv_held) out["kv_held"] = *r.kv_held;
   if (known) out["known"] = true;
-  if (a.json) {
-    fmt::print("{}\n", DumpJson(out));
-  } else {
+  if (!a.json) {
     for (const auto& [key, value] : out.items()) fmt::print("{:<8} {}\n", key, DumpJson(value));
+    if (!r.buckets.empty()) fmt::print("{}\n", BucketLine(nullptr));
+    for (const EvaluationBucket& b : r.buckets) fmt::print("{}\n", BucketLine(&b));
+    return;
   }
+  if (a.buckets != 0) out["buckets"] = Json::array();
+  for (const EvaluationBucket& b : r.buckets) out["buckets"].push_back(BucketJson(b));
+  fmt::print("{}\n", DumpJson(out));
 }
 
 Result<EvaluationRecord> Measure(const EvalArgs& a, EngineOptions options, std::string_view text,
@@ -71,9 +98,20 @@ Result<EvaluationRecord> Measure(const EvalArgs& a, EngineOptions options, std::
   };
   SNUG_ASSIGN(const std::unique_ptr<Engine> engine, Engine::Open(options));
   loading.Finish();
-  const auto open = [&](uint64_t rows) {
-    return Evaluation::Open(*engine, {a.logits.empty() ? a.save_reference : a.logits, a.reference},
-                            rows, [] { return !Interrupted(); });
+  Progress scoring("scoring", ProgressUnit::kTokens, false);
+  const Evaluation* running = nullptr;
+  uint64_t total = 0;
+  const auto open = [&](uint64_t rows) -> Result<Evaluation> {
+    total = rows;
+    SNUG_ASSIGN(
+        Evaluation e,
+        Evaluation::Open(*engine, {a.logits.empty() ? a.save_reference : a.logits, a.reference},
+                         rows, [&] {
+                           if (running != nullptr) scoring.Update(running->scored(), total);
+                           return !Interrupted();
+                         }));
+    e.SetBuckets(a.buckets);
+    return e;
   };
   if (!a.tokens.empty()) {
     SNUG_ASSIGN(Evaluation evaluation, open(tokens.size()));
@@ -96,13 +134,13 @@ Result<EvaluationRecord> Measure(const EvalArgs& a, EngineOptions options, std::
   // the model adds it.
   const size_t first = a.prefix ? *a.prefix + 1 : c / 2 + 1;
   SNUG_ASSIGN(Evaluation evaluation, open(chunks * (c - first)));
-  Progress scoring("scoring", ProgressUnit::kTokens, false);
+  running = &evaluation;
   for (uint64_t i = 0; i < chunks; ++i) {
     const auto chunk = std::span(tokens).subspan(i * c, c);
     if (engine->tokenizer().add_bos()) chunk[0] = engine->tokenizer().bos();
     SNUG_TRY(a.prefix ? evaluation.Continuation(chunk, *a.prefix) : evaluation.Chunk(chunk, first));
-    scoring.Update((i + 1) * c, chunks * c);
   }
+  scoring.Update(total, total);
   SNUG_ASSIGN(EvaluationRecord record, evaluation.Finish());
   if (a.prefix) record.kv_held = engine->kv_bytes_held();
   return record;
@@ -116,7 +154,8 @@ Status Eval(EvalArgs& a) {
   if (a.prefix) {
     SNUG_TRY(CheckContinuation(a));
     options.prompt = *a.prefix;
-    options.context = static_cast<uint32_t>(options.Read(*a.prefix)) + a.follow;
+    const auto read = static_cast<uint32_t>(options.Read(*a.prefix));
+    options.context = options.rolling ? std::max(read, options.context) : read + a.follow;
     options.plane_head = false;  // every logit counts
   } else if (options.reduce != nullptr) {
     return MakeError(Code::kUsage,
@@ -167,7 +206,7 @@ Status Eval(EvalArgs& a) {
   SNUG_ASSIGN(const EvaluationKey key,
               KeyOf(a, options,
                     text.empty() ? std::string_view(ids, tokens.size() * sizeof(Token)) : text));
-  if (a.logits.empty() && a.save_reference.empty()) {
+  if (a.logits.empty() && a.save_reference.empty() && a.buckets == 0) {
     SNUG_ASSIGN(const std::optional<EvaluationRecord> known, results.Find(key));
     if (known) {
       Show(a, *known, true);
@@ -200,8 +239,13 @@ void AddEval(CLI::App& app, int* exit_code) {
   eval.Add("--text,-f,--file", a->text, "score this text in chunks of -c tokens");
   eval.Add("--chunks", a->chunks, "chunks to score (0: all)").Default();
   eval.Add("--prefix", a->prefix,
-           "score what follows prompts of so many tokens, instead of whole chunks");
+           "score what follows prompts of so many tokens, instead of whole chunks (-c then only "
+           "counts with --kv-positions rolling: for what the cache is made)");
   eval.Add("--continue", a->follow, "with --prefix: tokens that follow, taken as they are")
+      .Default();
+  eval.Add("--buckets", a->buckets,
+           "tell figures of every so many positions of the text apart, too (0: no); such "
+           "evaluations are run whatever --results knows")
       .Default();
   eval.Add("--save-reference", a->save_reference, "keep the scored logits here");
   eval.Add("--reference", a->reference, "compare with logits kept before");

@@ -32,6 +32,8 @@ constexpr uint32_t kDraft = 15;  // tokens verified beside the current one
 constexpr uint32_t kDefaultPredict = 128;
 // The share of the budget that a prompt's text may take.
 constexpr uint64_t kPromptShare = 4;
+// Heap that an answer's token takes at most, its text and what is printed of it included.
+constexpr uint64_t kAnswerBytes = 64;
 constexpr size_t kShortToken = 8;  // bytes; below this many a token no prompt looks too long
 
 // The prompt's text. It is read before the plan is made, which counts it as memory in use.
@@ -41,14 +43,15 @@ Result<std::string> Prompt(const RunArgs& a, uint64_t budget) {
 }
 
 // Tokens to generate at most: as asked for, or what the context leaves.
-Status ChoosePredict(RunArgs& a, size_t read, uint32_t context) {
+Status ChoosePredict(RunArgs& a, size_t read, const EngineOptions& options) {
+  const uint32_t context = options.context;
   const uint64_t room = context > read ? context - read : 0;
-  uint64_t n = std::max<uint64_t>(room, 1);
+  uint64_t n = options.rolling ? kDefaultPredict : std::max<uint64_t>(room, 1);
   if (!a.predict) n = std::min<uint64_t>(n, kDefaultPredict);
   if (a.predict && *a.predict != kFillContext) n = static_cast<uint64_t>(*a.predict);
   a.generate.max_tokens =
       static_cast<uint32_t>(std::min<uint64_t>(n, std::numeric_limits<uint32_t>::max()));
-  return CheckContext(read, a.generate.max_tokens, context);
+  return CheckContext(read, a.generate.max_tokens, options);
 }
 
 // Refuses a text that is too long whatever its tokens, before they take memory.
@@ -165,6 +168,15 @@ Result<int> Run(RunArgs& a) {
                      "give 1 or more, or -1 for what the context leaves",
                      {{"option", "--predict"}, {"value", std::to_string(*a.predict)}});
   }
+  if (options.rolling && a.predict) {
+    if (*a.predict == kFillContext) {
+      return MakeError(Code::kUsage, "-n -1: where positions roll, the context leaves no end",
+                       "give -n N, as many as you like",
+                       {{"option", "--predict"}, {"value", std::to_string(*a.predict)}});
+    }
+    options.caller_bytes =
+        kAnswerBytes * std::min<uint64_t>(static_cast<uint64_t>(*a.predict), UINT32_MAX);
+  }
   a.generate.cancel = &Interrupted();
   SNUG_ASSIGN(std::string text, Prompt(a, options.budget.bytes));
   a.generate.lookup = a.speculate == "lookup";
@@ -182,7 +194,7 @@ Result<int> Run(RunArgs& a) {
     } else {
       engine.tokenizer().Encode(text, {}, &prompt);
     }
-    SNUG_TRY(ChoosePredict(a, engine.options().Read(prompt.size()), engine.options().context));
+    SNUG_TRY(ChoosePredict(a, engine.options().Read(prompt.size()), engine.options()));
     if (!a.quiet) PrintSettings(a, engine);
     return {};
   };

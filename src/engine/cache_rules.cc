@@ -31,6 +31,49 @@ Status CheckTypes(const ModelConfig& c, const EngineOptions& o) {
   return {};
 }
 
+// Refuses what cannot be where positions are places in the cache.
+Status CheckPositions(const ModelConfig& c, const EngineOptions& o) {
+  if (!o.rolling) return {};
+  const auto refuse = [&](const std::string& why, const std::string& next) {
+    return MakeError(Code::kUsage, fmt::format("--kv-positions rolling: {}", why), next,
+                     {{"option", "--kv-positions"}, {"value", "rolling"}});
+  };
+  if (c.encoder) return refuse(fmt::format("{} is an encoder and keeps nothing", c.name), {});
+  if (o.codec != nullptr) {
+    const char* how = o.codec->needs_basis() ? "rotates keys, as it reads them,"
+                                             : "codes keys as they were rotated";
+    return refuse(fmt::format("--kv {} {} for their positions in the text", o.codec->spec(), how),
+                  "--kv f16, bf16, q8_0 or q4_0, and a --kv-keep");
+  }
+  if (o.share != nullptr) {
+    return refuse(fmt::format("--kv-share {} merges keys as they were rotated for their positions "
+                              "in the text",
+                              o.share->spec()),
+                  "--kv-keep sink-window in its place");
+  }
+  if (o.keep == nullptr) {
+    return refuse("no row is dropped, so that its place in the cache is its position",
+                  "--kv-keep sink-window, or another method that drops rows");
+  }
+  if (o.keep->merging() != nullptr) {
+    return refuse(fmt::format("--kv-keep {} merges keys that were rotated for different positions",
+                              o.keep->spec()),
+                  "a --kv-keep that drops rows, as sink-window");
+  }
+  const auto layers = static_cast<uint32_t>(std::count(c.window.begin(), c.window.end(), 0u));
+  uint32_t most = 0;
+  for (uint32_t l = 0; l < layers; ++l) {
+    most = std::max(most, o.keep->RowsAtMost(o.context, {l, layers}));
+  }
+  if (most >= o.context) {
+    return refuse(fmt::format("--kv-keep {} keeps up to {} rows, and a context of {} has no room "
+                              "for one more",
+                              o.keep->spec(), most, o.context),
+                  "give a smaller budget= or a larger --ctx-size");
+  }
+  return {};
+}
+
 // Refuses what cannot be with a method that drops rows, or with a codec.
 Status CheckByLayer(const ModelConfig& c, const EngineOptions& o) {
   if (o.keep == nullptr && o.codec == nullptr) return {};
@@ -236,8 +279,14 @@ Status CheckShare(const ModelConfig& c, const EngineOptions& o) {
 
 }  // namespace
 
+bool CanRoll(const ModelConfig& c) {
+  return !c.encoder && c.recurrent_layers() == 0 &&
+         std::count(c.window.begin(), c.window.end(), 0u) > 0;
+}
+
 Status CheckCache(const ModelConfig& config, const EngineOptions& options) {
   SNUG_TRY(CheckTypes(config, options));
+  SNUG_TRY(CheckPositions(config, options));
   SNUG_TRY(CheckShare(config, options));
   SNUG_TRY(CheckByLayer(config, options));
   return CheckRead(config, options);

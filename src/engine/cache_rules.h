@@ -9,4 +9,7 @@ namespace snug {
 // kUsage, naming the option, its value and the reason, for what cannot be or ruins the model.
 Status CheckCache(const ModelConfig& config, const EngineOptions& options);
 
+// Whether rows of such a model can be dropped, and positions roll.
+bool CanRoll(const ModelConfig& config);
+
 }  // namespace snug

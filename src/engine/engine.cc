@@ -103,6 +103,7 @@ Status Engine::Load() {
 
   KvLayout kv = MakeKvLayout(config(), options_, plan_.chunk);
   SNUG_ASSIGN(kv.codec, LoadCodec(divisors));
+  if (kv.rolling) kv.rolling->frequencies = RopeTable(config().rope, divisors).frequencies();
   SNUG_ASSIGN(KvCache cache, KvCache::Create(kv, *ledger_));
   cache_ = std::make_unique<KvCache>(std::move(cache));
   const BlocksLayout blocks =
@@ -284,11 +285,21 @@ void Engine::Fork(uint32_t from, uint32_t to) {
 }
 
 Status Engine::CheckRoom(uint32_t sequence, size_t tokens) const {
-  if (cache_->length(sequence) + tokens <= options_.context) return {};
+  const uint32_t taken = cache_->Taken(sequence);
+  const bool counts = uint64_t{cache_->length(sequence)} + tokens < UINT32_MAX;
+  if (taken + tokens <= options_.context && counts) return {};
   return MakeError(Code::kDoesNotFit,
-                   fmt::format("{} tokens held and {} new ones exceed the context of {}",
-                               cache_->length(sequence), tokens, options_.context),
-                   "give a larger --ctx-size");
+                   counts ? fmt::format("{} tokens held and {} new ones exceed the context of {}",
+                                        taken, tokens, options_.context)
+                          : fmt::format("a sequence ends after {} tokens", UINT32_MAX),
+                   counts ? "give a larger --ctx-size" : "begin a new one");
+}
+
+void Engine::Remember(uint32_t sequence, std::span<const Token> tokens) {
+  std::vector<Token>& history = history_[sequence];
+  if (options_.rolling)
+    tokens = tokens.first(std::min(tokens.size(), options_.context - history.size()));
+  history.insert(history.end(), tokens.begin(), tokens.end());
 }
 
 Status Engine::CheckTokens(uint32_t sequence, std::span<const Token> tokens) const {
@@ -430,8 +441,7 @@ Status Engine::Step(std::span<const StepItem> items) {
       prompt_length += static_cast<uint32_t>(item.tokens.size());
     }
     cache_->Commit(item.sequence, static_cast<uint32_t>(item.tokens.size()));
-    history_[item.sequence].insert(history_[item.sequence].end(), item.tokens.begin(),
-                                   item.tokens.end());
+    Remember(item.sequence, item.tokens);
     if (options_.keep != nullptr) cache_->DropRows(item.sequence, *pool_);
     if (options_.codec != nullptr) cache_->EncodeRows(item.sequence, *pool_);
     if (options_.share != nullptr) cache_->ShareRows(item.sequence, *pool_);

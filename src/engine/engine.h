@@ -73,7 +73,8 @@ class Engine {
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
   const KvCache& cache() const { return *cache_; }
 
-  // --- sequences: ids 0 .. options.sequences - 1; each holds up to options.context tokens.
+  // --- sequences: ids 0 .. options.sequences - 1; each holds up to options.context tokens,
+  // or goes on for ever where positions roll (options.rolling), in rows of the context.
   uint32_t length(uint32_t sequence) const;
   // Empties a sequence.
   void Clear(uint32_t sequence);
@@ -91,6 +92,7 @@ class Engine {
   // `to` becomes what `from` is: both go on as if each were alone, whatever the cache. Unlike
   // ReusePrefix it copies. from != to.
   void Fork(uint32_t from, uint32_t to);
+  // Where positions roll, the first of them, as many as the context has.
   std::span<const Token> tokens(uint32_t sequence) const;
 
   // --- steps
@@ -161,6 +163,8 @@ class Engine {
   Result<std::string> Fingerprint() const;
   Status Check(std::span<const StepItem> items) const;
   Status CheckRoom(uint32_t sequence, size_t tokens) const;
+  // Notes what was read, as far as there is room.
+  void Remember(uint32_t sequence, std::span<const Token> tokens);
   Status CheckTokens(uint32_t sequence, std::span<const Token> tokens) const;
   Status CheckVocabulary(std::span<const Token> tokens) const;
   // Prefill by layer (prompt.cc).

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "engine/logits.h"
 #include "format/fingerprint.h"
@@ -101,7 +102,8 @@ Status Evaluation::Chunk(std::span<const Token> tokens, size_t first_scored, boo
     for (size_t t = i; t < i + n; ++t) {
       const bool last = t + 1 >= tokens.size();
       if (!all && (last || t + 1 < first_scored)) continue;
-      SNUG_TRY(Row(engine_->logits(t - i), last ? std::nullopt : std::optional(tokens[t + 1])));
+      SNUG_TRY(
+          Row(engine_->logits(t - i), t + 1, last ? std::nullopt : std::optional(tokens[t + 1])));
     }
   }
   return {};
@@ -117,8 +119,15 @@ Status Evaluation::Continuation(std::span<const Token> tokens, uint32_t prefix) 
   for (size_t i = prefix; i + 1 < tokens.size(); ++i) {
     if (go_on_ && !go_on_()) return Interrupted();
     const StepItem item{0, tokens.subspan(i, 1), StepItem::Logits::kLast};
+    const auto start = Clock::now();
     SNUG_TRY(engine_->Step({&item, 1}));
-    SNUG_TRY(Row(engine_->logits(0), tokens[i + 1]));
+    if (bucket_ != 0) {
+      Tally& bucket = BucketOf(i + 1);
+      bucket.seconds += SecondsSince(start);
+      bucket.steps += 1;
+      bucket.kv_held = engine_->kv_bytes_held();
+    }
+    SNUG_TRY(Row(engine_->logits(0), i + 1, tokens[i + 1]));
   }
   return {};
 }
@@ -126,37 +135,73 @@ Status Evaluation::Continuation(std::span<const Token> tokens, uint32_t prefix) 
 Result<EvaluationRecord> Evaluation::Finish() {
   if (writer_) SNUG_TRY(writer_->Finish());
   EvaluationRecord record;
-  record.tokens = tokens_;
-  record.nll = tokens_ > 0 ? nll_ / static_cast<double>(tokens_) : 0;
-  if (compared_ > 0) {
-    const auto compared = static_cast<double>(compared_);
-    record.kl_mean = kl_ / compared;
-    record.kl_max = kl_max_;
-    record.top1 = static_cast<double>(same_top_) / compared;
+  record.tokens = all_.tokens;
+  record.nll = all_.tokens > 0 ? all_.nll / static_cast<double>(all_.tokens) : 0;
+  if (all_.compared > 0) {
+    const auto compared = static_cast<double>(all_.compared);
+    record.kl_mean = all_.kl / compared;
+    record.kl_max = all_.kl_max;
+    record.top1 = static_cast<double>(all_.same_top) / compared;
   }
+  record.buckets = buckets();
   return record;
 }
 
-Status Evaluation::Row(std::span<const float> logits, std::optional<Token> next) {
+std::vector<EvaluationBucket> Evaluation::buckets() const {
+  std::vector<EvaluationBucket> all;
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    const Tally& t = buckets_[i];
+    if (t.tokens == 0 && t.compared == 0) continue;
+    EvaluationBucket& b = all.emplace_back();
+    b.first = uint64_t{bucket_} * i;
+    b.last = b.first + bucket_ - 1;
+    b.tokens = t.tokens;
+    if (t.tokens > 0) b.nll = t.nll / static_cast<double>(t.tokens);
+    if (t.compared > 0) {
+      b.kl_mean = t.kl / static_cast<double>(t.compared);
+      b.top1 = static_cast<double>(t.same_top) / static_cast<double>(t.compared);
+    }
+    if (t.steps == 0) continue;
+    b.kv_held = t.kv_held;
+    b.seconds = t.seconds / static_cast<double>(t.steps);
+  }
+  return all;
+}
+
+Evaluation::Tally& Evaluation::BucketOf(size_t position) {
+  const size_t i = position / bucket_;
+  if (i >= buckets_.size()) buckets_.resize(i + 1);
+  return buckets_[i];
+}
+
+Status Evaluation::Row(std::span<const float> logits, size_t position, std::optional<Token> next) {
+  Tally* const tallies[] = {&all_, bucket_ == 0 ? nullptr : &BucketOf(position)};
+  const std::span<Tally* const> counted(tallies, bucket_ == 0 ? 1 : 2);
   if (next) {
-    nll_ += NegativeLogLikelihood(logits, static_cast<size_t>(*next));
-    ++tokens_;
+    const double nll = NegativeLogLikelihood(logits, static_cast<size_t>(*next));
+    for (Tally* t : counted) {
+      t->nll += nll;
+      ++t->tokens;
+    }
   }
   if (writer_) SNUG_TRY(writer_->Append(logits.data(), logits.size()));
   if (!reference_) return {};
   SNUG_TRY(reference_->file().ReadAt(offset_, row_.data(), row_.size() * sizeof(float)));
   offset_ += row_.size() * sizeof(float);
-  Compare(logits);
+  Compare(logits, counted);
   return {};
 }
 
-void Evaluation::Compare(std::span<const float> logits) {
+void Evaluation::Compare(std::span<const float> logits, std::span<Tally* const> tallies) {
   const std::span<const float> reference(row_);
   const double divergence = Divergence(reference, logits);
-  kl_ += divergence;
-  kl_max_ = std::max(kl_max_, divergence);
-  same_top_ += LikeliestOf(logits) == LikeliestOf(reference) ? 1 : 0;
-  ++compared_;
+  const bool same_top = LikeliestOf(logits) == LikeliestOf(reference);
+  for (Tally* t : tallies) {
+    t->kl += divergence;
+    t->kl_max = std::max(t->kl_max, divergence);
+    t->same_top += same_top ? 1 : 0;
+    ++t->compared;
+  }
 }
 
 }  // namespace snug

@@ -25,12 +25,24 @@ struct EvaluationKey {
   uint64_t context = 0, prefix = 0, chunks = 0;
 };
 
+// What was scored at some positions of the texts: the first token of each has position 0.
+struct EvaluationBucket {
+  uint64_t first = 0, last = 0;  // positions
+  uint64_t tokens = 0;
+  double nll = 0;                       // mean, natural logarithm
+  std::optional<double> kl_mean, top1;  // with a reference
+  // Of what followed prompts: the cache's bytes at the bucket's end, and the time of a token.
+  std::optional<uint64_t> kv_held;
+  std::optional<double> seconds;
+};
+
 struct EvaluationRecord {
   std::string text_name;
   uint64_t tokens = 0;
   double nll = 0;                               // mean, natural logarithm
   std::optional<double> kl_mean, kl_max, top1;  // with a reference
   std::optional<uint64_t> kv_held;              // with a prefix
+  std::vector<EvaluationBucket> buckets;        // where asked for; stores do not keep them
 };
 
 // Where evaluations that were run are known.
@@ -63,6 +75,12 @@ class Evaluation {
   static Result<Evaluation> Open(Engine& engine, const Files& files, uint64_t rows,
                                  std::function<bool()> go_on);
 
+  // Has figures of every `tokens` positions told apart. Before anything is scored.
+  void SetBuckets(uint32_t tokens) { bucket_ = tokens; }
+  // Those scored so far, the last of which may not be complete.
+  std::vector<EvaluationBucket> buckets() const;
+  uint64_t scored() const { return all_.tokens; }
+
   // Rows of logits that Chunk computes at once: EngineOptions::logit_rows must allow them.
   static constexpr uint32_t kRows = 64;
   // Runs tokens as one text and scores the predictions of tokens[first_scored ..]. With `all` every
@@ -77,8 +95,15 @@ class Evaluation {
 
  private:
   explicit Evaluation(Engine& engine) : engine_(&engine) {}
-  Status Row(std::span<const float> logits, std::optional<Token> next);
-  void Compare(std::span<const float> logits);
+  // Sums over some of what was scored.
+  struct Tally {
+    double nll = 0, kl = 0, kl_max = 0, seconds = 0;
+    uint64_t tokens = 0, compared = 0, same_top = 0, steps = 0, kv_held = 0;
+  };
+  Tally& BucketOf(size_t position);
+  // Logits of what comes at `position`, which is `next` where that is known.
+  Status Row(std::span<const float> logits, size_t position, std::optional<Token> next);
+  void Compare(std::span<const float> logits, std::span<Tally* const> tallies);
 
   Engine* engine_;
   std::function<bool()> go_on_;
@@ -86,8 +111,9 @@ class Evaluation {
   std::optional<SafetensorsFile> reference_;
   std::vector<float> row_;
   uint64_t offset_ = 0;
-  double nll_ = 0, kl_ = 0, kl_max_ = 0;
-  uint64_t tokens_ = 0, compared_ = 0, same_top_ = 0;
+  uint32_t bucket_ = 0;  // positions of one; 0: none are told apart
+  Tally all_;
+  std::vector<Tally> buckets_;
 };
 
 }  // namespace snug

@@ -200,7 +200,8 @@ Result<Generation> Generator::Run(const std::vector<Token>& whole_prompt) {
 
 }  // namespace
 
-Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context) {
+Status CheckContext(size_t prompt, uint32_t max_tokens, const EngineOptions& options) {
+  const uint32_t context = options.context;
   if (prompt == 0) {
     return MakeError(Code::kBadInput,
                      "the prompt is empty and the model adds no beginning-of-text token",
@@ -209,9 +210,15 @@ Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context) {
   if (max_tokens < 1) {
     return MakeError(Code::kUsage, "at least one token must be asked for", "-n 1");
   }
-  const uint64_t needed = prompt + uint64_t{max_tokens};
+  const uint64_t needed = prompt + (options.rolling ? 0 : uint64_t{max_tokens});
   if (needed <= context) return {};
   std::string next = fmt::format("give --ctx-size {} or more", needed);
+  if (options.rolling) {
+    return MakeError(
+        Code::kDoesNotFit,
+        fmt::format("{} prompt tokens exceed the context of {}", prompt, context), next,
+        {{"prompt_tokens", std::to_string(prompt)}, {"context", std::to_string(context)}});
+  }
   if (context > prompt) next += fmt::format(", or -n {} or less", context - prompt);
   return MakeError(Code::kDoesNotFit,
                    fmt::format("{} prompt tokens and {} new ones exceed the context of {}", prompt,
@@ -226,7 +233,7 @@ Result<Generation> Generate(Engine& engine, uint32_t sequence, const std::vector
                             const GenerateOptions& options) {
   SNUG_TRY(options.sampling.Validate());
   const EngineOptions& o = engine.options();
-  SNUG_TRY(CheckContext(o.Read(prompt.size()), options.max_tokens, o.context));
+  SNUG_TRY(CheckContext(o.Read(prompt.size()), options.max_tokens, o));
   Generator generator(engine, sequence, options);
   return generator.Run(prompt);
 }

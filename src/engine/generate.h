@@ -50,8 +50,9 @@ struct Generation {
 };
 
 // kDoesNotFit, with the numbers, when so many tokens that are read of a prompt and `max_tokens` new
-// ones exceed the context; kBadInput for an empty prompt, kUsage for no new tokens.
-Status CheckContext(size_t prompt, uint32_t max_tokens, uint32_t context);
+// ones (where positions roll: the prompt's alone) exceed the context; kBadInput for an empty
+// prompt, kUsage for no new tokens.
+Status CheckContext(size_t prompt, uint32_t max_tokens, const EngineOptions& options);
 
 // Where the engine chooses what is read of a prompt, everything else goes by what was read.
 // Errors: kDoesNotFit when what is read of the prompt and max_tokens exceed the context (with the

@@ -87,8 +87,9 @@ Result<EngineOptions> FitRows(const Planner& planner, const EngineOptions& optio
   }
   while (low < high) {
     const uint32_t rows = high - (high - low) / 2;
-    SNUG_ASSIGN(const uint64_t needed, needs(rows));
-    if (needed <= bytes) {
+    // More rows than the least may be refused, where the context has room for fewer.
+    const Result<uint64_t> needed = needs(rows);
+    if (needed.ok() && *needed <= bytes) {
       low = rows;
     } else {
       high = rows - 1;

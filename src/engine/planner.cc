@@ -416,6 +416,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.sequences = o.sequences;
   kv.chunk = chunk;
   kv.keep = o.keep;
+  if (o.rolling) kv.rolling = KeyRotation{c.rope.dim, c.rope.interleaved, c.no_rope, {}};
   kv.codec = o.codec;
   kv.read = AsRows(o.read);
   kv.share = o.share;
@@ -458,7 +459,8 @@ BlocksLayout MakeBlocksLayout(const ModelConfig& c, const EngineOptions& o, uint
   };
   set(&rows, AsRows(o.read));
   set(&blocks, AsBlocks(o.read));
-  const uint32_t longest = std::max(o.context, o.longest_prompt());
+  uint32_t longest = std::max(o.context, o.longest_prompt());
+  if (o.rolling) longest = std::max(longest, MakeKvLayout(c, o, chunk).reach());
   return {&c, chunk, logit_rows, longest, o.sequences, threads, log_sums, rows, blocks};
 }
 
@@ -476,6 +478,7 @@ std::string CacheWords(const EngineOptions& o) {
   std::string words = o.codec != nullptr ? o.codec->spec() : k == v ? k : "k=" + k + ",v=" + v;
   if (o.exact) words = KvTypeName(KvType::kF32);
   if (o.keep != nullptr) words += " --kv-keep " + o.keep->spec();
+  if (o.rolling) words += " --kv-positions rolling";
   if (o.read != nullptr) words += " --kv-read " + o.read->spec();
   if (o.share != nullptr) words += " --kv-share " + o.share->spec();
   if (o.reduce != nullptr) words += " --reduce " + o.reduce->spec();
@@ -494,10 +497,14 @@ Result<MemoryPlan> MakePlan(const ModelFile& file, const Model& model, const Wei
                      "give --ctx-size and --parallel of 1 or more");
   }
   if (options.context > c.trained_context) {
+    const char* beyond = options.rolling ? ": a text goes on past it"
+                         : CanRoll(c)
+                             ? ", or go on for ever: --kv-keep sink-window --kv-positions rolling"
+                             : "";
     return MakeError(Code::kDoesNotFit,
                      fmt::format("context {} exceeds the {} tokens that {} was trained for",
                                  options.context, c.trained_context, c.name),
-                     fmt::format("give --ctx-size {} or less", c.trained_context),
+                     fmt::format("give --ctx-size {} or less{}", c.trained_context, beyond),
                      {{"context", std::to_string(options.context)},
                       {"trained_context", std::to_string(c.trained_context)}});
   }

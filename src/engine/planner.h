@@ -45,8 +45,8 @@ enum class Observation : uint8_t { kNone, kCalibrate, kProbe, kChannels, kCodebo
 struct EngineOptions {
   std::string model_path;
   Budget budget;
-  // Tokens per sequence, prompt and answer; 0: 4096, or what the model was trained for where that
-  // is less; kTrainedContext: what it was trained for.
+  // Tokens per sequence, prompt and answer (but see `rolling`); 0: 4096, or what the model was
+  // trained for where that is less; kTrainedContext: what it was trained for.
   uint32_t context = 0;
   uint32_t sequences = 1;  // sequences that may live at once
   bool embed = false;      // embed texts with an encoder instead of generating
@@ -62,8 +62,11 @@ struct EngineOptions {
   KvType key_type = KvType::kF16, value_type = KvType::kF16;
   bool any_types = false;  // also those that are known to ruin the model
   uint64_t kv_bytes = 0;   // that the cache may take, prompts included; 0: as many as it needs
-  KvChoice kv_choice = KvChoice::kGiven;     // what may be chosen for that: see kv_budget.h
-  std::shared_ptr<const KeepMethod> keep;    // which rows of the cache stay; null: all
+  KvChoice kv_choice = KvChoice::kGiven;   // what may be chosen for that: see kv_budget.h
+  std::shared_ptr<const KeepMethod> keep;  // which rows of the cache stay; null: all
+  // Rows that stay close up, and attention goes by their places in the cache (kv/rolled_keys.h): a
+  // sequence may then go on past the context, which bounds prompts and rows alone.
+  bool rolling = false;
   std::shared_ptr<const KvCodec> codec;      // what takes old rows of it over; null: nothing
   std::shared_ptr<const ShareMethod> share;  // how layers hold rows together; null: none does
   // Whether rows are dropped, merged, coded or shared: steps then take one token of a sequence at a

@@ -213,6 +213,7 @@ Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& p
   o.budget.bytes = uint64_t{1} << 60;
   o.read = nullptr;
   o.keep = nullptr;  // what reads cost is the same
+  o.rolling = false;
   o.codec = nullptr;
   o.reduce = nullptr;
   o.before_weights = nullptr;

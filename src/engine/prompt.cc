@@ -140,7 +140,7 @@ Status Engine::PrefillByLayer(uint32_t sequence, std::span<const Token> tokens,
     Clear(sequence);
     return status;
   }
-  history_[sequence].insert(history_[sequence].end(), tokens.begin(), tokens.end());
+  Remember(sequence, tokens);
   traffic_.kv_bytes += blocks_->kv_bytes_read() - kv_before;
   return {};
 }

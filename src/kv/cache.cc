@@ -19,7 +19,7 @@ uint32_t OldestSeen(uint32_t position, uint32_t window) {
 }  // namespace
 
 KeptLayout KvLayout::kept() const {
-  KeptLayout k{keep, 0, kv_heads, query_heads, head_dim, context, sequences};
+  KeptLayout k{keep, 0, kv_heads, query_heads, head_dim, context, sequences, rolling.has_value()};
   for (uint32_t l = 0; l < layers; ++l) k.layers += Drops(l) ? 1 : 0;
   return k;
 }
@@ -27,7 +27,7 @@ KeptLayout KvLayout::kept() const {
 uint32_t KvLayout::MostRows(uint32_t layer) const {
   uint32_t index = 0;
   for (uint32_t l = 0; l < layer; ++l) index += Drops(l) ? 1 : 0;
-  return Drops(layer) ? kept().MostRows(index) : context;
+  return Drops(layer) ? kept().MostRows(index) : reach();
 }
 
 CodedLayout KvLayout::coded() const {
@@ -87,7 +87,7 @@ uint64_t KvLayout::total_pages() const {
   uint64_t pages = 0;
   uint32_t prompt = 0;  // more, for the layer that reads one
   for (uint32_t l = 0; l < layers; ++l) {
-    const uint32_t own = PagesOf(l, context);
+    const uint32_t own = PagesOf(l, reach());
     pages += own;
     if (Drops(l) || Codes(l) || Borrows(l)) prompt = std::max(prompt, Tiles(context) - own);
   }
@@ -138,6 +138,8 @@ uint64_t PagesBytes(const KvLayout& layout) {
 uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   const uint64_t kept = layout.kept().bytes();
   if (kept > kMaxPoolBytes) return kMaxPoolBytes;
+  const uint64_t rolled = layout.rolled().bytes();
+  if (rolled > kMaxPoolBytes) return kMaxPoolBytes;
   const uint64_t shared = layout.shared().bytes();
   if (shared > kMaxPoolBytes) return kMaxPoolBytes;
   const CodedLayout coded = layout.coded();
@@ -148,13 +150,13 @@ uint64_t KvCache::PoolBytes(const KvLayout& layout) {
          StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal) +
          Buffer::Reserved(segments.pool_bytes(), Pages::kNormal) +
          Buffer::Reserved(segments.sums_bytes(), Pages::kNormal) +
-         Buffer::Reserved(shared, Pages::kNormal);
+         Buffer::Reserved(shared, Pages::kNormal) + Buffer::Reserved(rolled, Pages::kNormal);
 }
 
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
   uint64_t attending = 0;
   for (uint32_t l = 0; l < layout.layers; ++l) attending += layout.Attends(l) ? 1 : 0;
-  const uint64_t entries = attending * layout.groups() * Tiles(layout.context) * layout.sequences;
+  const uint64_t entries = attending * layout.groups() * Tiles(layout.reach()) * layout.sequences;
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
   const uint64_t coded = std::min(layout.coded().pages(), kMaxPages);
   return entries * sizeof(uint8_t*) + coded * (sizeof(uint8_t*) + sizeof(uint32_t)) +
@@ -168,7 +170,7 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   cache.page_bytes_ = layout.page_bytes();
   cache.key_tile_ = KvTileBytes(layout.key_type, layout.head_dim);
   cache.value_tile_ = KvTileBytes(layout.value_type, layout.head_dim);
-  cache.tiles_per_layer_ = Tiles(layout.context);
+  cache.tiles_per_layer_ = Tiles(layout.reach());
   SNUG_ASSIGN(cache.pool_, Buffer::Allocate(ledger, Owner::kKv, PagesBytes(layout), Pages::kNormal,
                                             "key and value pages"));
   const auto pages = static_cast<uint32_t>(layout.total_pages());
@@ -190,6 +192,7 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   }
   SNUG_ASSIGN(cache.states_, StateStore::Create(layout.states, ledger));
   SNUG_ASSIGN(cache.kept_, KeptRows::Create(layout.kept(), ledger));
+  SNUG_ASSIGN(cache.rolled_, RolledKeys::Create(layout.rolled(), ledger));
   SNUG_ASSIGN(cache.coded_, CodedPages::Create(layout.coded(), ledger));
   SNUG_ASSIGN(cache.segments_, CodedSegments::Create(layout.segments(), ledger));
   SNUG_ASSIGN(cache.shared_, SharedPairs::Create(layout.shared(), ledger));
@@ -236,7 +239,7 @@ uint64_t KvCache::held_bytes() const {
     }
   }
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
-         coded_.held_bytes() + segments_.held_bytes() + shared_.held_bytes();
+         rolled_.held_bytes() + coded_.held_bytes() + segments_.held_bytes() + shared_.held_bytes();
 }
 
 void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
@@ -253,10 +256,15 @@ void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32
 }
 
 void KvCache::ExtendLayer(uint32_t sequence, uint32_t layer, uint32_t n) {
-  const uint32_t held = rows(sequence, layer);
-  assert(n > 0 && held + n <= layout_.context);
-  const uint32_t earliest = held > kRollback ? held - kRollback : 0;
-  const uint32_t dead = OldestSeen(earliest, layout_.window[layer]) / kTile;
+  uint32_t held = rows(sequence, layer);
+  assert(n > 0);
+  const auto unseen = [&] {
+    const uint32_t earliest = held > kRollback ? held - kRollback : 0;
+    return OldestSeen(earliest, layout_.window[layer]) / kTile;
+  };
+  if (held + n > tiles_per_layer_ * kTile) held = ShortenTable(sequence, layer, unseen());
+  assert(held + n <= tiles_per_layer_ * kTile);
+  const uint32_t dead = unseen();
   for (uint32_t g = 0; g < layout_.groups(); ++g) {
     uint8_t** pages = table(sequence, layer, g);
     for (uint32_t t = dead; t-- > 0 && pages[t] != nullptr;) {
@@ -336,6 +344,7 @@ void KvCache::Clear(uint32_t sequence) {
   }
   states_.Clear(sequence);
   kept_.Clear(sequence);
+  rolled_.Clear(sequence);
   coded_.Clear(sequence);
   segments_.Clear(sequence);
   shared_.Clear(sequence);
@@ -357,6 +366,7 @@ void KvCache::Copy(uint32_t from, uint32_t to) {
   target.length = source.length;
   states_.Share(from, to, source.length);
   kept_.Copy(from, to);
+  rolled_.Copy(from, to);
   coded_.Copy(from, to);
   segments_.Copy(from, to);
   shared_.Copy(from, to);

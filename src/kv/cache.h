@@ -7,6 +7,7 @@
 // Where every row stays, a group has all heads and a token's row is its position. Where a keep
 // method (keep/keep.h) drops or merges rows, each head has pages of its own; rows of layers without
 // a window then lie in any order, the newest last, and kept_rows.h knows which tokens they are.
+// Where positions roll (rolled_keys.h), a sequence goes on past the context that the layout is for.
 // Where a codec (codec/codec.h) takes rows over, pages of layers without a window have the newest
 // rows, and coded_pages.h or coded_segments.h has those before. Where layers share rows in pairs
 // (share/share.h), the lower layer's pages have the shared rows in the place of its own, and the
@@ -15,6 +16,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -29,6 +31,7 @@
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
 #include "kv/read/read.h"
+#include "kv/rolled_keys.h"
 #include "kv/share/share.h"
 #include "kv/shared_pairs.h"
 #include "kv/states.h"
@@ -50,6 +53,8 @@ struct KvLayout {
   bool one_layer = false;
   // Which rows stay, of layers without a window; null: all do.
   std::shared_ptr<const KeepMethod> keep;
+  // Rows that stay close up: positions roll. Only where a method drops rows, and merges none.
+  std::optional<KeyRotation> rolling;
   // What takes rows over, of layers without a window; null: nothing.
   std::shared_ptr<const KvCodec> codec;
   // Which rows a decoded token reads, of layers without a window; null: all.
@@ -86,6 +91,10 @@ struct KvLayout {
   KeptLayout kept() const;
   // Rows of a head at most, at full context.
   uint32_t MostRows(uint32_t layer) const;
+  // Rows of a layer that tables have room for: the context, or, where sequences go on past it,
+  // what the widest window needs if that is more.
+  uint32_t reach() const;
+  RolledLayout rolled() const;
   CodedLayout coded() const;
   SegmentLayout segments() const;
   SharedLayout shared() const;
@@ -112,10 +121,14 @@ class KvCache {
   static uint64_t TableBytes(const KvLayout& layout);
 
   uint32_t length(uint32_t sequence) const { return sequences_[sequence].length; }
-  // Rows that a layer with attention holds: the sequence's length, or those that stayed.
+  // Rows that a layer with attention holds: the sequence's length, or those that stayed. Where
+  // positions roll, those of a layer with a window may begin after some that it no longer sees.
   uint32_t rows(uint32_t sequence, uint32_t layer) const {
     return sequences_[sequence].rows[row_[layer]];
   }
+  // Of the context, what the sequence takes: its length, or, where positions roll, the rows of the
+  // layer that holds most of those that drop some.
+  uint32_t Taken(uint32_t sequence) const;
   // Makes pages for tokens [length, length + n) in every layer and gives back pages that no later
   // token can see. Never fails within the context that the layout was made for.
   void Extend(uint32_t sequence, uint32_t n);
@@ -201,6 +214,13 @@ class KvCache {
   void Compact(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows, uint32_t stay);
   // At a prompt's end, of all heads; returns how many rows stay.
   uint32_t DropFromPrompt(uint32_t sequence, uint32_t layer, ThreadPool& pool);
+  // Where positions roll: rows of a head close up, of which `dropped` were chosen to be dropped,
+  // before they are; then their keys are rotated for their places in a sequence of `end` tokens.
+  void CloseGaps(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows, uint32_t dropped);
+  void RollKeys(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t end, ThreadPool& pool);
+  // The table of a layer with a window begins `dead` tiles later, less what is not a whole split,
+  // at which attention's sums part: no bit of them changes. Returns its rows.
+  uint32_t ShortenTable(uint32_t sequence, uint32_t layer, uint32_t dead);
   // Row `from` takes the place of row `to`.
   void MoveRow(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t from, uint32_t to);
   // Has the method merge the layer's rows; returns how many are left.
@@ -232,6 +252,7 @@ class KvCache {
   std::vector<Sequence> sequences_;
   StateStore states_;
   KeptRows kept_;
+  RolledKeys rolled_;
   std::vector<uint32_t> dropping_;  // the layers that drop rows
   std::vector<uint32_t> kept_row_;  // [layers] their number among those
   uint32_t followed_ = 0;           // rows that each head of the last of them dropped of a prompt

@@ -50,8 +50,10 @@ uint32_t KvCache::DropFromPrompt(uint32_t sequence, uint32_t layer, ThreadPool& 
   const uint32_t stay = held - followed_;
   if (followed_ == 0) return stay;
   pool.For(layout_.kv_heads, [&](size_t head, int) {
+    CloseGaps(sequence, layer, static_cast<uint32_t>(head), held, followed_);
     Compact(sequence, layer, static_cast<uint32_t>(head), held, stay);
   });
+  RollKeys(sequence, layer, stay, end, pool);
   return stay;
 }
 
@@ -70,12 +72,16 @@ void KvCache::DropRows(uint32_t sequence, ThreadPool& pool) {
     const uint32_t limit = kept_.Stay(sequence, k);
     if (held <= limit || layout_.keep->merging() != nullptr) return;
     for (uint32_t h = 0; h < layout_.kv_heads; ++h) kept_.Choose(sequence, k, layer, h, held, end);
-    for (uint32_t h = 0; h < layout_.kv_heads; ++h) Compact(sequence, layer, h, held, limit);
+    for (uint32_t h = 0; h < layout_.kv_heads; ++h) {
+      CloseGaps(sequence, layer, h, held, held - limit);
+      Compact(sequence, layer, h, held, limit);
+    }
   });
   for (const uint32_t layer : dropping_) {
     const uint32_t limit = kept_.Stay(sequence, kept_row_[layer]);
     if (rows(sequence, layer) <= limit) continue;
     const bool merges = layout_.keep->merging() != nullptr;
+    RollKeys(sequence, layer, limit, end, pool);
     FreePages(sequence, layer, merges ? Merge(sequence, layer, 0, pool) : limit);
   }
 }

@@ -10,17 +10,17 @@ namespace {
 size_t WholeTiles(size_t rows) { return (rows + kTileTokens - 1) / kTileTokens * kTileTokens; }
 
 // Arrays of four-byte entries that rows need.
-uint64_t OwnArrays(const KeepMethod& method) {
-  const Observations o = method.observes();
+uint64_t OwnArrays(const KeptLayout& l) {
+  const Observations o = l.method->observes();
   const uint64_t sums = (o.carried ? 1 : 0) + (o.decode ? 1 : 0);
-  return 1 + sums + (method.merging() != nullptr ? 2 : 0);
+  return 1 + sums + (l.method->merging() != nullptr ? 2 : 0) + (l.rolling ? 2 : 0);
 }
 
 // The same of the layer that reads a prompt: positions, then members and bias, or sums and the room
-// to choose in.
+// to choose in; and what rows that close up need.
 uint64_t SharedArrays(const KeptLayout& l) {
   if (l.method->merging() != nullptr) return 3;
-  return 4 + (l.method->observes().by_query_head ? l.query_heads : 1);
+  return 4 + (l.method->observes().by_query_head ? l.query_heads : 1) + (l.rolling ? 2 : 0);
 }
 
 size_t MergeFloats(const KeptLayout& l) {
@@ -36,7 +36,7 @@ uint32_t KeptLayout::MostRows(uint32_t layer) const {
 }
 
 uint64_t KeptLayout::row_bytes() const {
-  return method == nullptr ? 0 : OwnArrays(*method) * sizeof(uint32_t);
+  return method == nullptr ? 0 : OwnArrays(*this) * sizeof(uint32_t);
 }
 
 uint64_t KeptLayout::bytes() const {
@@ -77,6 +77,8 @@ Result<KeptRows> KeptRows::Create(const KeptLayout& layout, Ledger& ledger) {
   if (r.observes_.decode) r.own_.fresh = floats(own);
   if (merges) r.own_.members = take(own);
   if (merges) r.own_.bias = floats(own);
+  if (layout.rolling) r.own_.shifts = take(own);
+  if (layout.rolling) r.own_.slots = take(own);
   r.own_.dropped = take(size_t{layout.sequences} * layout.layers * layout.heads);
   r.shared_.stride = r.shared_.dropped_stride = WholeTiles(layout.context);
   const size_t shared = layout.heads * r.shared_.stride;
@@ -87,6 +89,8 @@ Result<KeptRows> KeptRows::Create(const KeptLayout& layout, Ledger& ledger) {
   } else {
     r.shared_.sums = floats(shared * (r.observes_.by_query_head ? layout.query_heads : 1));
     r.shared_.dropped = take(shared);
+    if (layout.rolling) r.shared_.shifts = take(shared);
+    if (layout.rolling) r.shared_.slots = take(shared);
     r.order_ = take(shared);
     r.scores_ = floats(shared);
   }
@@ -105,7 +109,9 @@ KeptRows::Arrays KeptRows::Own(uint32_t sequence, uint32_t layer) const {
   for (float** rows : {&a.sums, &a.fresh, &a.bias}) {
     if (*rows != nullptr) *rows += first;
   }
-  if (a.members != nullptr) a.members += first;
+  for (uint32_t** rows : {&a.members, &a.shifts, &a.slots}) {
+    if (*rows != nullptr) *rows += first;
+  }
   a.dropped += (size_t{sequence} * layout_.layers + layer) * layout_.heads;
   return a;
 }
@@ -176,6 +182,13 @@ void KeptRows::BeginLayer(uint32_t layer, uint32_t rows) {
       std::fill_n(bias + rows, prompt_.tokens, 0.0f);
       continue;
     }
+    if (shared_.slots != nullptr) {
+      const size_t to = h * shared_.stride, from = h * own.stride;
+      std::copy_n(own.shifts + from, rows, shared_.shifts + to);
+      std::copy_n(own.slots + from, rows, shared_.slots + to);
+      std::fill_n(shared_.shifts + to + rows, prompt_.tokens, 0u);
+      std::fill_n(shared_.slots + to + rows, prompt_.tokens, kNoSlot);
+    }
     const size_t each = observes_.by_query_head ? layout_.query_heads : 1;
     float* sums = shared_.sums + h * each * shared_.stride;
     for (size_t i = 0; i < each; ++i) {
@@ -192,6 +205,10 @@ void KeptRows::EndLayer(uint32_t layer, uint32_t rows) {
     const size_t from = h * shared_.stride, to = h * own.stride;
     std::copy_n(shared_.positions + from, rows, own.positions + to);
     if (own.sums != nullptr) std::copy_n(shared_.sums + from, rows, own.sums + to);
+    if (own.slots != nullptr) {
+      std::copy_n(shared_.shifts + from, rows, own.shifts + to);
+      std::copy_n(shared_.slots + from, rows, own.slots + to);
+    }
     if (own.bias == nullptr) continue;
     std::copy_n(shared_.members + from, rows, own.members + to);
     std::copy_n(shared_.bias + from, rows, own.bias + to);
@@ -223,6 +240,8 @@ void KeptRows::Copy(uint32_t from, uint32_t to) {
   copy(own_.sums);
   copy(own_.members);
   copy(own_.bias);
+  copy(own_.shifts);
+  copy(own_.slots);
   methods_[to] = methods_[from];
   answer_begin_[to] = answer_begin_[from];
 }
@@ -232,6 +251,8 @@ void KeptRows::Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t
   for (uint32_t h = 0; h < layout_.heads; ++h) {
     a.positions[h * a.stride + rows] = position;
     if (a.members != nullptr) a.members[h * a.stride + rows] = 1;
+    if (a.slots != nullptr) a.shifts[h * a.stride + rows] = 0;
+    if (a.slots != nullptr) a.slots[h * a.stride + rows] = kNoSlot;
     if (a.sums == nullptr) continue;
     float* sums = a.sums + h * a.stride;
     const float* fresh = a.fresh + h * a.stride;
@@ -242,8 +263,10 @@ void KeptRows::Append(uint32_t sequence, uint32_t layer, uint32_t rows, uint32_t
 
 uint32_t KeptRows::Stay(uint32_t sequence, uint32_t layer) const {
   const KeepMethod& m = method(sequence);
-  if (prompt_.tokens == 0) return m.RowsAtMost(answer_begin_[sequence], Place(layer));
-  return m.RowsAfterPrompt(prompt_.length + prompt_.tokens, Place(layer));
+  // Texts may be longer than the context that the rows were planned for.
+  const auto within = [&](uint32_t tokens) { return std::min(tokens, layout_.context); };
+  if (prompt_.tokens == 0) return m.RowsAtMost(within(answer_begin_[sequence]), Place(layer));
+  return m.RowsAfterPrompt(within(prompt_.length + prompt_.tokens), Place(layer));
 }
 
 uint32_t KeptRows::Choose(uint32_t sequence, uint32_t layer, uint32_t model_layer, uint32_t head,
@@ -274,11 +297,40 @@ std::span<const uint32_t> KeptRows::dropped(uint32_t sequence, uint32_t layer, u
   return {a.dropped + head * a.dropped_stride, n};
 }
 
+void KeptRows::Shift(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows,
+                     std::span<const uint32_t> dropped) {
+  const Arrays a = At(sequence, layer);
+  const uint32_t* positions = a.positions + head * a.stride;
+  uint32_t* shifts = a.shifts + head * a.stride;
+  if (dropped.size() == 1) {
+    const uint32_t gone = positions[dropped[0]];
+    for (uint32_t r = 0; r < rows; ++r) shifts[r] += positions[r] < gone ? 1 : 0;
+    return;
+  }
+  uint32_t* gone = order_ + head * a.stride;
+  uint32_t* end = std::transform(dropped.begin(), dropped.end(), gone,
+                                 [&](uint32_t row) { return positions[row]; });
+  std::sort(gone, end);
+  for (uint32_t r = 0; r < rows; ++r) {
+    shifts[r] += static_cast<uint32_t>(end - std::upper_bound(gone, end, positions[r]));
+  }
+}
+
+KeptRows::Shifted KeptRows::shifted(uint32_t sequence, uint32_t layer, uint32_t head) const {
+  const Arrays a = At(sequence, layer);
+  const size_t at = head * a.stride;
+  return {a.positions + at, a.shifts + at, a.slots + at};
+}
+
 void KeptRows::Move(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t from, uint32_t to) {
   const Arrays a = At(sequence, layer);
   const size_t base = head * a.stride;
   a.positions[base + to] = a.positions[base + from];
   if (a.sums != nullptr) a.sums[base + to] = a.sums[base + from];
+  if (a.slots != nullptr) {
+    a.shifts[base + to] = a.shifts[base + from];
+    a.slots[base + to] = a.slots[base + from];
+  }
   if (a.bias == nullptr) return;
   a.members[base + to] = a.members[base + from];
   a.bias[base + to] = a.bias[base + from];

@@ -17,11 +17,14 @@
 
 namespace snug {
 
+inline constexpr uint32_t kNoSlot = UINT32_MAX;
+
 struct KeptLayout {
   std::shared_ptr<const KeepMethod> method;  // null: every row stays
   uint32_t layers = 0;                       // that drop rows
   uint32_t heads = 0, query_heads = 0;       // of the layer, and of each KV head
   uint32_t head_dim = 0, context = 0, sequences = 1;
+  bool rolling = false;  // rows close up where others are dropped: see rolled_keys.h
   // Rows of a head of a layer at most, the one that a token adds included.
   uint32_t MostRows(uint32_t layer) const;
   uint64_t row_bytes() const;  // of one row of one head
@@ -74,6 +77,24 @@ class KeptRows {
   // Row `from` of a head takes the place of row `to`.
   void Move(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t from, uint32_t to);
 
+  // --- where rows close up
+  // Each row of a head, of `rows`, that stays moves towards the newest by the dropped rows after
+  // it, `n` of which were chosen; gone(row) is called for those. Before rows move.
+  template <class F>
+  void CloseGaps(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows, uint32_t n,
+                 const F& gone) {
+    const std::span<const uint32_t> chosen = dropped(sequence, layer, head, n);
+    for (const uint32_t row : chosen) gone(row);
+    Shift(sequence, layer, head, rows, chosen);
+  }
+  // Of a head, by row: its token, how many tokens after it were dropped, and what else is kept of
+  // it (RolledKeys), which moves with it.
+  struct Shifted {
+    const uint32_t *positions = nullptr, *shifts = nullptr;
+    uint32_t* slots = nullptr;
+  };
+  Shifted shifted(uint32_t sequence, uint32_t layer, uint32_t head) const;
+
   // --- where rows are merged
   uint32_t members(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t row) const;
   void SetMembers(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t row, uint32_t tokens);
@@ -99,6 +120,7 @@ class KeptRows {
     float* fresh;  // of one token
     uint32_t* members;
     float* bias;
+    uint32_t *shifts, *slots;
     uint32_t* dropped;
     size_t stride, dropped_stride;
   };
@@ -110,6 +132,8 @@ class KeptRows {
   ScoreNoise NoiseOf(uint32_t layer, uint32_t position, uint32_t answered) const;
   Arrays Own(uint32_t sequence, uint32_t layer) const;
   Arrays At(uint32_t sequence, uint32_t layer) const;  // the prompt's while one is read
+  void Shift(uint32_t sequence, uint32_t layer, uint32_t head, uint32_t rows,
+             std::span<const uint32_t> dropped);
 
   KeptLayout layout_;
   Observations observes_;

@@ -52,9 +52,10 @@ const float* RopeDivisors(const RopeConfig& c, const LayerWeights& globals, uint
 void RopeTable::Fill(uint32_t position, float* cos_sin) const {
   const size_t half = frequency_.size();
   for (size_t i = 0; i < half; ++i) {
-    const float angle = static_cast<float>(position) * frequency_[i];
-    cos_sin[i] = std::cos(angle) * magnitude_;
-    cos_sin[half + i] = std::sin(angle) * magnitude_;
+    // In double: far into a text a float's steps are larger than what tells neighbours apart.
+    const double angle = double{frequency_[i]} * position;
+    cos_sin[i] = static_cast<float>(std::cos(angle)) * magnitude_;
+    cos_sin[half + i] = static_cast<float>(std::sin(angle)) * magnitude_;
   }
 }
 

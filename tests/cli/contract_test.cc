@@ -321,6 +321,69 @@ TEST_F(Contract, EvalOfText) {
   EXPECT_EQ(Snug(eval).code, 3);
 }
 
+TEST_F(Contract, EvalTellsPositionsApart) {
+  const std::string dir = testing::TempDir();
+  std::string text;
+  for (int i = 0; i < 600; ++i) text += static_cast<char>('a' + i * i % 23);
+  std::ofstream(dir + "/text") << text;
+  std::vector<std::string> eval = {"eval",     model_,       "--text", dir + "/text", "--prefix",
+                                   "100",      "--continue", "60",     "--chunks",    "2",
+                                   "--memory", "128MiB",     "--json"};
+  auto save = eval;
+  save.insert(save.end(), {"--save-reference", dir + "/r"});
+  const Json plain = Snug(save).json();
+  EXPECT_FALSE(plain.contains("buckets"));
+  eval.insert(eval.end(), {"--buckets", "25", "--kv", "bf16", "--reference", dir + "/r"});
+  const Outcome o = Snug(eval);
+  ASSERT_EQ(o.code, 0) << o.err;
+  const Json j = o.json();
+  // Tokens 101 to 160 of each text.
+  ASSERT_EQ(j["buckets"].size(), 3u);
+  double nll = 0, kl = 0, top1 = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    const Json& b = j["buckets"][i];
+    EXPECT_EQ(b["first"], 100 + 25 * i);
+    EXPECT_EQ(b["last"], 124 + 25 * i);
+    EXPECT_EQ(b["tokens"], i == 0 ? 48 : i == 1 ? 50 : 22);
+    Has(b, {"kv_held", "ms_per_token"});
+    const auto tokens = b["tokens"].get<double>();
+    nll += tokens * b["nll"].get<double>();
+    kl += tokens * b["kl_mean"].get<double>();
+    top1 += tokens * b["top1"].get<double>();
+  }
+  EXPECT_NEAR(nll, 120 * j["nll"].get<double>(), 1e-6);
+  EXPECT_NEAR(kl, 120 * j["kl_mean"].get<double>(), 1e-6);
+  EXPECT_NEAR(top1, 120 * j["top1"].get<double>(), 1e-6);
+  EXPECT_NE(j["buckets"][0]["nll"], j["buckets"][1]["nll"]);
+  EXPECT_EQ(j["buckets"][2]["kv_held"], j["kv_held"]);
+}
+
+// Texts go on past the context, of which -c is what the cache is made for.
+TEST_F(Contract, PositionsRoll) {
+  const std::string dir = testing::TempDir();
+  std::ofstream(dir + "/text") << std::string(900, 'a');
+  std::vector<std::string> eval = {
+      "eval",     model_,       "--text", dir + "/text", "--prefix",
+      "100",      "--continue", "700",    "--kv-keep",   "sink-window:budget=64",
+      "--memory", "128MiB",     "--json"};
+  const Outcome original = Snug(eval);
+  EXPECT_EQ(original.code, 4) << original.out;
+  EXPECT_NE(original.json()["error"]["next"].get<std::string>().find("--kv-positions rolling"),
+            std::string::npos);
+  eval.insert(eval.end(), {"--kv-positions", "rolling", "-c", "128"});
+  const Outcome o = Snug(eval);
+  ASSERT_EQ(o.code, 0) << o.out << o.err;
+  EXPECT_EQ(o.json()["tokens"], 700);
+  auto run = Run({"-p", "hello", "-c", "128", "--kv-keep", "sink-window:budget=64", "--ignore-eos",
+                  "--kv-positions", "rolling", "--json", "-n"});
+  auto endless = run;
+  run.push_back("400");
+  endless.push_back("-1");
+  EXPECT_EQ(Snug(run).json()["tokens"].size(), 400u);
+  const Outcome refused = Snug(endless);
+  EXPECT_EQ(refused.json()["error"]["code"], "usage") << refused.out;
+}
+
 TEST_F(Contract, Bench) {
   const Outcome o = Snug({"bench", "-p", "16,32", "-n", "4", "-d", "0,8", model_, "--kv", "bf16",
                           "-np", "1,2", "-r", "2", "--memory", "256MiB", "--json"});

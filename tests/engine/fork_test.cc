@@ -46,6 +46,7 @@ TEST(EngineFork, BothGoOnAsIfAlone) {
     const char* arch;
     Seam seam;
     const char* spec;
+    bool rolling = false;
   } kCases[] = {
       {"qwen2", Seam::kNone, ""},
       {"gemma3", Seam::kNone, ""},
@@ -53,6 +54,8 @@ TEST(EngineFork, BothGoOnAsIfAlone) {
       {"qwen2", Seam::kKeep, "h2o:budget=40"},
       {"gemma3", Seam::kKeep, "snapkv:budget=40"},
       {"qwen2", Seam::kKeep, "chelsea:budget=80"},
+      {"gemma3", Seam::kKeep, "sink-window:budget=40", true},
+      {"qwen2", Seam::kKeep, "h2o:budget=40", true},
       {"qwen2", Seam::kCodec, "kivi:group=16,residual=32"},
       {"llama", Seam::kCodec, "zipcache:gap=32"},
       {"llama", Seam::kCodec, "rotatekv:residual=20,sinks=3,sort=off"},
@@ -60,7 +63,8 @@ TEST(EngineFork, BothGoOnAsIfAlone) {
       {"llama", Seam::kShare, "minicache:start=0,residual=16"},
   };
   for (const auto& c : kCases) {
-    const EngineOptions options = ForkOptions(c.arch, c.seam, c.spec);
+    EngineOptions options = ForkOptions(c.arch, c.seam, c.spec);
+    options.rolling = c.rolling;
     SNUG_NEED(options.model_path);
     auto engine = OpenOrFail(options), alone = OpenOrFail(options);
     ASSERT_TRUE(engine != nullptr && alone != nullptr) << c.spec;

@@ -111,6 +111,7 @@ std::vector<Choice> Reduces() {
 std::vector<Choice> Runs() {
   return {{"streamed weights", [](EngineOptions& o) { o.place = PlaceChoice::kStream; }},
           {"several sequences", [](EngineOptions& o) { o.sequences = 3; }},
+          {"rolling positions", [](EngineOptions& o) { o.rolling = true; }},
           {"lookup", [](EngineOptions& o) { o.lookup = true; }}};
 }
 

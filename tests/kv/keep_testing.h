@@ -1,5 +1,6 @@
 // A cache of one layer under a keep method, with made-up queries, keys and values: what the kernel
-// sees is compared with a softmax in double over the rows that the method's rule leaves.
+// sees is compared with a softmax in double over the rows that the method's rule leaves. Where
+// positions roll, queries and keys are rotated for their positions in the text.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -35,22 +36,42 @@ inline KvLayout Layout(const std::string& spec, KvType type) {
   return l;
 }
 
+// Rotates a head for a position, or by a number of them, in double.
+inline std::vector<double> Rotated(const KeyRotation& r, const float* head, double position) {
+  std::vector<double> x(head, head + kDim);
+  for (uint32_t i = 0; i < r.dim / 2; ++i) {
+    const uint32_t a = r.interleaved ? 2 * i : i, b = r.interleaved ? 2 * i + 1 : i + r.dim / 2;
+    const double angle = r.frequencies[i] * position;
+    const double from = x[a], to = x[b];
+    x[a] = from * std::cos(angle) - to * std::sin(angle);
+    x[b] = to * std::cos(angle) + from * std::sin(angle);
+  }
+  return x;
+}
+
 // A sequence of made-up queries, keys and values, some tokens of which draw attention.
 class Sequence {
  public:
-  Sequence(const std::string& spec, KvType type)
+  // With `rolling`, of up to `tokens` tokens.
+  Sequence(const std::string& spec, KvType type, std::optional<KeyRotation> rolling = {},
+           uint32_t tokens = kContext)
       : layout_(Layout(spec, type)), ledger_(64 * kMiB), pool_(2) {
+    layout_.rolling = std::move(rolling);
     auto cache = KvCache::Create(layout_, ledger_);
     EXPECT_TRUE(cache.ok());
     cache_ = std::make_unique<KvCache>(std::move(*cache));
     EXPECT_EQ(ledger_.snapshot().total, KvCache::PoolBytes(layout_));
     std::mt19937 rng(11);
     std::normal_distribution<float> normal;
-    q_.resize(kContext * kHeads * kDim);
-    k_.resize(kContext * kKvHeads * kDim);
+    q_.resize(tokens * kHeads * kDim);
+    k_.resize(tokens * kKvHeads * kDim);
     v_.resize(k_.size());
     for (auto* rows : {&q_, &k_, &v_}) {
       for (float& x : *rows) x = normal(rng);
+    }
+    if (layout_.rolling) {
+      text_q_ = InTheText(q_, kHeads);
+      text_k_ = InTheText(k_, kKvHeads);
     }
     scratch_.resize(AttentionScratchBytes(kDim, kHeads / kKvHeads) + 64);
     partial_.resize(PartialFloats(kMaxSplitRows, kHeads, kDim, kContext));
@@ -146,13 +167,24 @@ class Sequence {
   }
 
  private:
+  // Rows of heads, each rotated for its position.
+  std::vector<float> InTheText(const std::vector<float>& rows, uint32_t heads) const {
+    std::vector<float> rotated;
+    for (size_t h = 0; h < rows.size() / kDim; ++h) {
+      const auto head = Rotated(*layout_.rolling, &rows[h * kDim], static_cast<double>(h / heads));
+      rotated.insert(rotated.end(), head.begin(), head.end());
+    }
+    return rotated;
+  }
+
   std::vector<float> Run(uint32_t first, uint32_t n) {
     const uint32_t rows = cache_->rows(0, 0);
     for (uint32_t t = 0; t < n; ++t) {
       for (uint32_t h = 0; h < kKvHeads; ++h) {
         uint8_t* page = cache_->page(0, 0, (rows + t) / kTileTokens, h);
         const size_t at = ((first + t) * kKvHeads + h) * kDim;
-        StoreKey(layout_.key_type, &k_[at], kDim, (rows + t) % kTileTokens, page);
+        StoreKey(layout_.key_type, &(layout_.rolling ? text_k_ : k_)[at], kDim,
+                 (rows + t) % kTileTokens, page);
         StoreValue(layout_.value_type, &v_[at], kDim, (rows + t) % kTileTokens,
                    page + cache_->key_tile_bytes());
       }
@@ -166,7 +198,7 @@ class Sequence {
     a.head_dim = kDim;
     a.scale = 1 / std::sqrt(static_cast<float>(kDim));
     a.exact = true;
-    a.q = q_.data() + first * kHeads * kDim;
+    a.q = (layout_.rolling ? text_q_ : q_).data() + first * kHeads * kDim;
     a.q_stride = a.out_stride = kHeads * kDim;
     a.tokens = n;
     a.first_pos = rows;
@@ -200,7 +232,7 @@ class Sequence {
   Ledger ledger_;
   ThreadPool pool_;
   std::unique_ptr<KvCache> cache_;
-  std::vector<float> q_, k_, v_, partial_, log_sums_, noise_sums_;
+  std::vector<float> q_, k_, v_, text_q_, text_k_, partial_, log_sums_, noise_sums_;
   std::vector<uint8_t> scratch_;
 };
 

@@ -89,6 +89,9 @@ class KeepMethod : public KvMethod {
   virtual uint32_t RowsAtMost(uint32_t tokens, KeepPlace place) const {
     return RowsAfterPrompt(tokens, place);
   }
+  // Rows of a head of `rows`, the first by position, that may come to lie before dropped ones:
+  // those whose places in the cache change.
+  virtual uint32_t RowsBeforeGaps(uint32_t rows) const { return rows; }
   // Whether the layer keeps the tokens that the one before it keeps: it is neither observed nor
   // asked at a prompt's end. Both have the same numbers of rows.
   virtual bool FollowsLayerBefore(KeepPlace /*place*/) const { return false; }

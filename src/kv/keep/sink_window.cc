@@ -1,5 +1,7 @@
 // StreamingLLM (Xiao et al. 2023, arXiv 2309.17453): the first tokens, which attention leans on
-// whatever they say, and the last ones. Tokens keep the positions they were read at.
+// whatever they say, and the last ones.
+#include <algorithm>
+
 #include "kv/keep/registry.h"
 #include "kv/keep/select.h"
 
@@ -20,6 +22,7 @@ class SinkWindow final : public KeepMethod {
   uint32_t RowsAfterPrompt(uint32_t tokens, KeepPlace) const override {
     return budget_.Rows(tokens);
   }
+  uint32_t RowsBeforeGaps(uint32_t rows) const override { return std::min(rows, sinks_); }
   uint32_t Drop(const KeepLayer& layer, uint32_t head, std::span<uint32_t> dropped,
                 KeepRoom room) const override {
     const uint32_t* positions = layer.Positions(head);
