@@ -72,6 +72,8 @@ class Engine {
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
   const KvCache& cache() const { return *cache_; }
+  // What was fetched of rows that live elsewhere (options().kv_place).
+  const PlacedStats& placed_stats() const { return cache_->placed_stats(); }
 
   // --- sequences: ids 0 .. options.sequences - 1; each holds up to options.context tokens.
   uint32_t length(uint32_t sequence) const;

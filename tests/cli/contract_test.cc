@@ -187,6 +187,7 @@ TEST_F(Contract, MethodsAreListed) {
     EXPECT_TRUE(m.contains(seam == "kv.read"    ? "index"
                            : seam == "kv.codec" ? "needs"
                            : seam == "kv.share" ? "stores"
+                           : seam == "kv.place" ? "holds"
                                                 : "observes"));
     EXPECT_TRUE(testing::Exists(
         testing::SourcePath("docs/methods/" + m["name"].get<std::string>() + ".md")))
