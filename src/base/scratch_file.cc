@@ -40,7 +40,6 @@ ScratchFile& ScratchFile::operator=(ScratchFile&& o) noexcept {
   if (fd_ >= 0) close(fd_);
   fd_ = std::exchange(o.fd_, -1);
   drop_ = o.drop_.load();
-  size_ = o.size_;
   folder_ = std::move(o.folder_);
   return *this;
 }
@@ -71,7 +70,6 @@ Result<ScratchFile> ScratchFile::Create(const std::string& folder, uint64_t byte
   SNUG_TRY(CheckRoom(folder, bytes));
   ScratchFile f;
   f.folder_ = folder;
-  f.size_ = bytes;
   f.fd_ = OpenUnnamed(folder, O_DIRECT);
   if (f.fd_ < 0 && errno == EINVAL) {
     f.drop_ = true;

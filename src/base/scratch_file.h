@@ -30,8 +30,6 @@ class ScratchFile {
   // Offset, bytes and memory are multiples of kDirectAlign (file.h). kIo, naming the folder.
   Status ReadAt(uint64_t offset, void* to, uint64_t bytes) const;
   Status WriteAt(uint64_t offset, const void* from, uint64_t bytes) const;
-  uint64_t size() const { return size_; }
-  bool direct() const { return !drop_; }
 
  private:
   // After an EINVAL of direct reading or writing: goes on without; false if it had before.
@@ -40,7 +38,6 @@ class ScratchFile {
 
   int fd_ = -1;
   mutable std::atomic<bool> drop_{false};
-  uint64_t size_ = 0;
   std::string folder_;
 };
 

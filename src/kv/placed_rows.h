@@ -69,7 +69,6 @@ class PlacedRows {
   Result<const uint8_t* const*> Fetch(uint32_t sequence, uint32_t layer, const ChosenRows& chosen);
   void Clear(uint32_t sequence);
 
-  const PlacedLayout& layout() const { return layout_; }
   const PlacedStats& stats() const { return stats_; }
   // Bytes of indexes of tiles in the file and of rows in memory.
   uint64_t held_bytes() const;
