@@ -37,7 +37,7 @@ constexpr std::pair<std::string_view, PlaceChoice> kPlaces[] = {
     {"stream", PlaceChoice::kStream},
 };
 
-std::optional<PlaceChoice> ParsePlace(std::string_view name) {
+std::optional<PlaceChoice> ParseWeightPlace(std::string_view name) {
   for (const auto& [known, place] : kPlaces)
     if (known == name) return place;
   return std::nullopt;
@@ -63,7 +63,7 @@ Status ResolveWeights(const EngineArgs& args, EngineOptions* o) {
   while (!rest.empty()) {
     const std::string_view word = rest.substr(0, rest.find(','));
     rest.remove_prefix(std::min(rest.size(), word.size() + 1));
-    const auto place = ParsePlace(word);
+    const auto place = ParseWeightPlace(word);
     if ((place && placed) || (!place && !o->weights.empty())) {
       return MakeError(Code::kUsage, fmt::format("--weights {} names two of a kind", args.weights),
                        "give a place, a type, or one of each");
@@ -76,7 +76,7 @@ Status ResolveWeights(const EngineArgs& args, EngineOptions* o) {
       o->weights = recipe.name;
     }
   }
-  if (const auto place = ParsePlace(args.place)) o->place = *place;
+  if (const auto place = ParseWeightPlace(args.place)) o->place = *place;
   return {};
 }
 
@@ -191,6 +191,13 @@ void EngineArgs::AddKeep(Verb verb) {
           "which layers hold rows together, as minicache:start=3/4 (`snug methods` lists them; not "
           "given: none)")
       .Environment("SNUG_KV_SHARE");
+  verb.Add("--kv-place", kv_place,
+           "where the rows live that --kv-read chooses from: memory, or disk:hot=1/8 (`snug "
+           "methods` lists them; not given: memory)")
+      .Environment("SNUG_KV_PLACE");
+  verb.Add("--kv-folder", kv_folder, "where --kv-place puts its temporary file")
+      .Environment("SNUG_KV_FOLDER")
+      .Default();
   verb.Add("--kv-channels", channels,
            "the ranking of channels that --kv-read double-sparsity goes by (snug calibrate "
            "--channels)")
@@ -265,6 +272,10 @@ Result<EngineOptions> EngineArgs::Resolve() const {
   }
   if (!share.empty()) {
     SNUG_ASSIGN(o.share, ParseShare(share));
+  }
+  if (!kv_place.empty()) {
+    SNUG_ASSIGN(o.kv_place, ParsePlace(kv_place));
+    o.kv_folder = kv_folder;
   }
   if (!reduce.empty()) {
     SNUG_ASSIGN(o.reduce, ParseReduce(reduce));
@@ -359,6 +370,27 @@ std::string ExpertsText(const Engine& engine, const ExpertStats& s, size_t token
       s.prefetches, FormatBytes(s.bytes_loaded), FormatBytes(s.bytes_loaded / tokens));
 }
 
+Json PlacedJson(const Engine& engine) {
+  if (engine.options().kv_place == nullptr) return nullptr;
+  const PlacedStats& s = engine.placed_stats();
+  return {{"place", engine.options().kv_place->spec()},
+          {"disk_bytes", engine.plan().kv_disk_bytes},
+          {"rows", s.rows},
+          {"hits", s.hits},
+          {"hit_rate", s.hit_rate()},
+          {"reads", s.reads},
+          {"bytes_read", s.bytes_read},
+          {"bytes_written", s.bytes_written}};
+}
+
+std::string PlacedText(const Engine& engine) {
+  if (engine.options().kv_place == nullptr) return {};
+  const PlacedStats& s = engine.placed_stats();
+  return fmt::format("cache: {} written; {:.1f} % of {} rows found in memory, {} reads brought {}",
+                     FormatBytes(s.bytes_written), 100 * s.hit_rate(), s.rows, s.reads,
+                     FormatBytes(s.bytes_read));
+}
+
 Json PlanJson(const MemoryPlan& plan) {
   Json suggestions = Json::array();
   for (const auto& s : plan.suggestions)
@@ -383,6 +415,7 @@ Json PlanJson(const MemoryPlan& plan) {
           {"cache", plan.cache},
           {"kv_rows", plan.kv_rows},
           {"kv_exact_rows", plan.kv_exact_rows},
+          {"kv_disk_bytes", plan.kv_disk_bytes},
           {"reduce", plan.prompt == 0 ? Json()
                                       : Json({{"prompt", plan.prompt},
                                               {"read", plan.prompt_read},

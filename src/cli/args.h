@@ -18,7 +18,8 @@ namespace snug::cli {
 struct EngineArgs {
   std::string model, memory = "auto", kv = "f16", key, value, weights = "auto", place;
   std::string positions = "original";
-  std::string keep, read, share, channels, codebooks, permutation, kv_budget, reduce;
+  std::string keep, read, share, kv_place, kv_folder{kPlaceFolder}, channels, codebooks,
+      permutation, kv_budget, reduce;
   uint32_t prompt_size = 0;
   uint32_t context = 0, chunk = 0, parallel = 1, slots = 0, expert_slots = 0;
   int threads = 0, snapshots = -1;
@@ -26,8 +27,8 @@ struct EngineArgs {
   bool prompts = false;  // AddKeep was called
   // Without `with_context` the verb finds the context itself.
   void Add(Verb verb, bool with_context = true);
-  // Adds --kv-keep and --kv-read, for verbs whose sequences are prompts and answers; --kv may then
-  // name a codec.
+  // Adds --kv-keep, --kv-read and what goes with them, for verbs whose sequences are prompts and
+  // answers; --kv may then name a codec.
   void AddKeep(Verb verb);
   // Adds --reduce and --prompt-size, for verbs that read prompts by Engine::Reduce.
   void AddReduce(Verb verb);
@@ -63,6 +64,9 @@ Json OwnersJson(const std::array<uint64_t, kOwners>& owners);
 Json ExpertsJson(const Engine& engine, const ExpertStats& stats, size_t tokens);
 // The same in words, or nothing.
 std::string ExpertsText(const Engine& engine, const ExpertStats& stats, size_t tokens);
+// What became of a cache whose rows live elsewhere, or null; in words, or nothing.
+Json PlacedJson(const Engine& engine);
+std::string PlacedText(const Engine& engine);
 Json PlanJson(const MemoryPlan& plan);
 // Plan, ledger and operating system side by side, on stderr.
 void PrintMemoryTable(Engine& engine);

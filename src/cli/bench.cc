@@ -231,12 +231,15 @@ Status Bench(const BenchArgs& a) {
         for (uint32_t s = 0; s < p; ++s) SNUG_TRY(engine->Rollback(s, depth));
       }
       done(row);
+      if (const std::string placed = PlacedText(*engine); !placed.empty())
+        fmt::print(stderr, "{:<24} {}\n", "", placed);
     }
   }
   if (a.json)
     fmt::print("{}\n", DumpJson({{"model", engine->config().name},
                                  {"threads", engine->plan().threads},
-                                 {"rows", rows}}));
+                                 {"rows", rows},
+                                 {"kv_place", PlacedJson(*engine)}}));
   return {};
 }
 

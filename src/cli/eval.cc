@@ -173,7 +173,8 @@ Status Eval(EvalArgs& a) {
     const auto [option, does, spec] =
         options.keep != nullptr    ? std::tuple("--kv-keep", "drops", options.keep->spec())
         : options.codec != nullptr ? std::tuple("--kv", "codes", options.codec->spec())
-                                   : std::tuple("--kv-share", "merges", options.share->spec());
+        : options.share != nullptr ? std::tuple("--kv-share", "merges", options.share->spec())
+                                   : std::tuple("--kv-place", "moves", options.kv_place->spec());
     return MakeError(Code::kUsage,
                      fmt::format("a prompt's own predictions see every row as it was stored, "
                                  "whatever {} {} after it",

@@ -4,6 +4,7 @@
 #include "cli/args.h"
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
+#include "kv/place/place.h"
 #include "kv/read/read.h"
 #include "kv/share/share.h"
 #include "tokens/reduce/reduce.h"
@@ -36,11 +37,14 @@ std::vector<Seam> Seams() {
   Seam share{"kv.share", "--kv-share", "which layers of the cache hold rows together", {}};
   for (const ShareEntry* e : ShareMethods())
     share.methods.push_back({e->name, e->source, e->summary, "stores", e->stores, e->parameters});
+  Seam place{"kv.place", "--kv-place", "where the rows live that decoded tokens choose from", {}};
+  for (const PlaceEntry* e : Places())
+    place.methods.push_back({e->name, e->source, e->summary, "holds", e->holds, e->parameters});
   Seam reduce{"tokens.reduce", "--reduce", "which tokens of a prompt are read", {}};
   for (const ReduceEntry* e : ReduceMethods())
     reduce.methods.push_back(
         {e->name, e->source, e->summary, "observes", e->observes, e->parameters});
-  return {codec, keep, read, share, reduce};
+  return {codec, keep, read, share, place, reduce};
 }
 
 Json MethodJson(const Seam& seam, const Method& m) {

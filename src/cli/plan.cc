@@ -42,6 +42,10 @@ void PrintPlan(const MemoryPlan& p) {
         "of {} rows the cache keeps {} exact at most; a prompt between two layers takes {}\n",
         p.context, p.kv_exact_rows, FormatBytes(p.hidden_bytes));
   }
+  if (p.kv_disk_bytes > 0) {
+    fmt::print("the cache takes {} of disk; a prompt between two layers takes {}\n",
+               FormatBytes(p.kv_disk_bytes), FormatBytes(p.hidden_bytes));
+  }
   if (p.prompt > 0) {
     fmt::print(
         "of a prompt of {} tokens {} are read, by the keys of layer {}; before, the prompt "

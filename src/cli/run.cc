@@ -249,6 +249,7 @@ Result<int> Run(RunArgs& a) {
                       {"bytes_touched_per_token", g.bytes_touched_per_token},
                       {"disk_bytes_per_token", g.disk_bytes_per_token},
                       {"experts", ExpertsJson(*engine, g.experts, decoded)},
+                      {"kv_place", PlacedJson(*engine)},
                       {"speculation", {{"drafted", g.drafted}, {"accepted", g.accepted}}}};
     fmt::print("{}\n", DumpJson(out));
   } else {
@@ -275,6 +276,9 @@ Result<int> Run(RunArgs& a) {
       fmt::print(stderr, "\n");
       if (const std::string experts = ExpertsText(*engine, g.experts, decoded); !experts.empty()) {
         fmt::print(stderr, "{}\n", experts);
+      }
+      if (const std::string placed = PlacedText(*engine); !placed.empty()) {
+        fmt::print(stderr, "{}\n", placed);
       }
       PrintMemoryTable(*engine);
     }

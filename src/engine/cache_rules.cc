@@ -277,6 +277,42 @@ Status CheckShare(const ModelConfig& c, const EngineOptions& o) {
   return {};
 }
 
+// Refuses what cannot be with rows that live elsewhere.
+Status CheckPlace(const EngineOptions& o) {
+  if (o.kv_place == nullptr) return {};
+  const std::string& spec = o.kv_place->spec();
+  const auto refuse = [&](const std::string& why, const std::string& next) {
+    return MakeError(Code::kUsage, fmt::format("--kv-place {}: {}", spec, why), next,
+                     {{"option", "--kv-place"}, {"value", spec}});
+  };
+  if (o.keep != nullptr) {
+    return refuse(
+        fmt::format("--kv-keep {} drops rows wherever they lie, and those that were moved "
+                    "lie there in order",
+                    o.keep->spec()),
+        "one of the two");
+  }
+  if (o.codec != nullptr) {
+    return refuse(fmt::format("--kv {} takes over rows that are moved here", o.codec->spec()),
+                  "--kv f16, bf16, q8_0 or q4_0, or no --kv-place");
+  }
+  if (o.share != nullptr) {
+    return refuse(fmt::format("--kv-share {} merges rows that are moved here", o.share->spec()),
+                  "one of the two");
+  }
+  if (o.read == nullptr || o.read->rows() == nullptr) {
+    const std::string who =
+        o.read == nullptr ? "" : fmt::format(" (--kv-read {} chooses in prompts)", o.read->spec());
+    return refuse("every token would read all rows again, as nothing chooses among them" + who,
+                  "--kv-read double-sparsity or quest");
+  }
+  if (o.lookup) {
+    return refuse("a draft that fails is rolled back, and rows that were moved are not",
+                  "--speculate off");
+  }
+  return {};
+}
+
 }  // namespace
 
 bool CanRoll(const ModelConfig& c) {
@@ -288,6 +324,7 @@ Status CheckCache(const ModelConfig& config, const EngineOptions& options) {
   SNUG_TRY(CheckTypes(config, options));
   SNUG_TRY(CheckPositions(config, options));
   SNUG_TRY(CheckShare(config, options));
+  SNUG_TRY(CheckPlace(options));
   SNUG_TRY(CheckByLayer(config, options));
   return CheckRead(config, options);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "base/scratch_file.h"
 #include "engine/kv_budget.h"
 #include "engine/probe.h"
 #include "format/fingerprint.h"
@@ -54,6 +55,9 @@ Status Engine::Load() {
   }
   SNUG_ASSIGN(plan_, MakePlan(*file_, *model_, layout_, options_));
   if (!plan_.fits) return DoesNotFit(plan_);
+  if (plan_.kv_disk_bytes != 0) {
+    SNUG_TRY(ScratchFile::CheckRoom(options_.kv_folder, plan_.kv_disk_bytes));
+  }
   options_.snapshots = static_cast<int32_t>(plan_.snapshots);
 
   ledger_ = std::make_unique<Ledger>(plan_.budget);
@@ -232,8 +236,8 @@ Status Engine::Rollback(uint32_t sequence, uint32_t length) {
   if (options_.gives_up_rows() && length != 0) {
     return MakeError(
         Code::kUsage,
-        fmt::format("a sequence of {} tokens cannot go back to {}: the cache dropped, merged or "
-                    "coded its rows",
+        fmt::format("a sequence of {} tokens cannot go back to {}: the cache dropped, merged, "
+                    "coded or moved its rows",
                     cache_->length(sequence), length),
         "clear it and give its tokens to Prefill");
   }
@@ -277,11 +281,19 @@ uint32_t Engine::ReusePrefix(uint32_t sequence, std::span<const Token> tokens) {
   return best;
 }
 
-void Engine::Fork(uint32_t from, uint32_t to) {
+Status Engine::Fork(uint32_t from, uint32_t to) {
+  if (options_.kv_place != nullptr) {
+    return MakeError(Code::kUsage,
+                     fmt::format("--kv-place {}: sequences whose rows are there are not copied",
+                                 options_.kv_place->spec()),
+                     "--kv-place memory",
+                     {{"option", "--kv-place"}, {"value", options_.kv_place->spec()}});
+  }
   Clear(to);
   cache_->Copy(from, to);
   history_[to].assign(history_[from].begin(), history_[from].end());
   prompt_length_[to] = prompt_length_[from];
+  return {};
 }
 
 Status Engine::CheckRoom(uint32_t sequence, size_t tokens) const {
@@ -327,7 +339,8 @@ Status Engine::Check(std::span<const StepItem> items) const {
     if (options_.gives_up_rows() && n != 1) {
       return MakeError(
           Code::kUsage,
-          fmt::format("a step of {} tokens: a cache that drops, merges or codes rows takes one", n),
+          fmt::format(
+              "a step of {} tokens: a cache that drops, merges, codes or moves rows takes one", n),
           "give prompts to Prefill");
     }
     SNUG_TRY(CheckTokens(item.sequence, item.tokens));
@@ -380,7 +393,10 @@ Status Engine::RunLayers() {
     blocks_->set_next_layer(has_next ? &next : nullptr);
     model_->Layer(*blocks_, l, ViewPart(layout_.parts[part], base));
     place_->Release(part);
-    SNUG_TRY(blocks_->TakeError());
+    if (Status status = blocks_->TakeError(); !status.ok()) {
+      AbandonPass(part + 1, PartsOf(!logit_rows_.empty()));
+      return status;
+    }
     traffic_.weight_bytes += layout_.parts[part].bytes;
   }
   traffic_.weight_bytes += blocks_->expert_bytes_used() - experts_before;
@@ -419,6 +435,7 @@ Status Engine::Step(std::span<const StepItem> items) {
   for (const StepItem& item : items) {
     const auto n = static_cast<uint32_t>(item.tokens.size());
     spans_.push_back({item.sequence, row, n, cache_->length(item.sequence), prompt_});
+    SNUG_TRY(cache_->PlaceRows(item.sequence));
     cache_->Extend(item.sequence, n);
     for (uint32_t i = 0; i < n; ++i) {
       if (item.logits == StepItem::Logits::kAll ||

@@ -72,6 +72,8 @@ class Engine {
   std::string ChatTemplateSource() const;  // tokenizer.chat_template, or empty
   uint64_t kv_bytes_held() const { return cache_->held_bytes(); }  // of the cache's reservation
   const KvCache& cache() const { return *cache_; }
+  // What was fetched of rows that live elsewhere (options().kv_place).
+  const PlacedStats& placed_stats() const { return cache_->placed_stats(); }
 
   // --- sequences: ids 0 .. options.sequences - 1; each holds up to options.context tokens,
   // or goes on for ever where positions roll (options.rolling), in rows of the context.
@@ -90,8 +92,8 @@ class Engine {
   // they read (options().read), only what was read as a prompt serves.
   uint32_t ReusePrefix(uint32_t sequence, std::span<const Token> tokens);
   // `to` becomes what `from` is: both go on as if each were alone, whatever the cache. Unlike
-  // ReusePrefix it copies. from != to.
-  void Fork(uint32_t from, uint32_t to);
+  // ReusePrefix it copies. from != to. Errors: kUsage where rows are on disk.
+  Status Fork(uint32_t from, uint32_t to);
   // Where positions roll, the first of them, as many as the context has.
   std::span<const Token> tokens(uint32_t sequence) const;
 

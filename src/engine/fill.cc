@@ -66,6 +66,10 @@ Status Engine::FillCache(uint32_t sequence, uint32_t total) {
         cache_->CommitLayer(sequence, layer, n);
       });
       cache_->EndLayer(sequence, layer, *pool_);
+      if (const Status placed = cache_->PlaceLayer(sequence, layer); !placed.ok()) {
+        Clear(sequence);
+        return placed;
+      }
     }
     cache_->EndPrompt(sequence);
   } else {

@@ -99,6 +99,7 @@ MemoryPlan PlanRest(const Context& x, uint32_t chunk) {
   plan.snapshots = kv.states.snapshots;
   plan.codebook_bytes = x.codebooks;
   plan.kv_bytes = KvCache::PoolBytes(kv) + x.codebooks;
+  plan.kv_disk_bytes = kv.placed().file_bytes();
   plan.hidden_bytes = Buffer::Reserved(HiddenBytes(c, x.options), Pages::kNormal);
   plan.activation_bytes =
       Buffer::Reserved(blocks.activation_bytes(), Pages::kNormal) + plan.hidden_bytes;
@@ -420,6 +421,8 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.codec = o.codec;
   kv.read = AsRows(o.read);
   kv.share = o.share;
+  kv.place = o.kv_place;
+  kv.folder = o.kv_folder;
   if (o.share != nullptr) {
     // CheckCache has seen to it that a pair's layers are alike.
     const auto pairs = o.share->Pairs(c.layers);
@@ -481,6 +484,7 @@ std::string CacheWords(const EngineOptions& o) {
   if (o.rolling) words += " --kv-positions rolling";
   if (o.read != nullptr) words += " --kv-read " + o.read->spec();
   if (o.share != nullptr) words += " --kv-share " + o.share->spec();
+  if (o.kv_place != nullptr) words += " --kv-place " + o.kv_place->spec();
   if (o.reduce != nullptr) words += " --reduce " + o.reduce->spec();
   return "--kv " + words;
 }

@@ -18,6 +18,7 @@
 #include "kv/cache.h"
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
+#include "kv/place/place.h"
 #include "kv/read/read.h"
 #include "kv/share/share.h"
 #include "model/blocks.h"
@@ -69,9 +70,15 @@ struct EngineOptions {
   bool rolling = false;
   std::shared_ptr<const KvCodec> codec;      // what takes old rows of it over; null: nothing
   std::shared_ptr<const ShareMethod> share;  // how layers hold rows together; null: none does
-  // Whether rows are dropped, merged, coded or shared: steps then take one token of a sequence at a
-  // time, and nothing of a sequence is gone back to or shared.
-  bool gives_up_rows() const { return keep != nullptr || codec != nullptr || share != nullptr; }
+  // Where the rows live that decoded tokens choose from, and the folder of its file; null: in
+  // memory.
+  std::shared_ptr<const PlaceMethod> kv_place;
+  std::string kv_folder{kPlaceFolder};
+  // Whether rows are dropped, merged, coded, shared or moved: steps then take one token of a
+  // sequence at a time, and nothing of a sequence is gone back to or shared.
+  bool gives_up_rows() const {
+    return keep != nullptr || codec != nullptr || share != nullptr || kv_place != nullptr;
+  }
   std::shared_ptr<const ReadMethod> read;  // which rows queries read; null: all
   // Whether each layer reads a whole prompt before the next one begins.
   bool by_layer() const {
@@ -127,6 +134,7 @@ struct MemoryPlan {
   uint64_t base_bytes = 0, vocab_bytes = 0, weight_bytes = 0, io_bytes = 0;
   uint64_t weight_bytes_at_load = 0;  // of weight_bytes, those held while bounce buffers load them
   uint64_t activation_bytes = 0, scratch_bytes = 0, kv_bytes = 0;
+  uint64_t kv_disk_bytes = 0;       // that the cache takes of a disk
   uint64_t codebook_bytes = 0;      // of kv_bytes, what a codec's codebooks or basis take
   uint64_t head_scratch_bytes = 0;  // of scratch_bytes: the search of a head in bit planes
   uint64_t kv_tile_bytes = 0, kv_state_bytes = 0;  // 64 rows of a layer, states of a sequence

@@ -212,6 +212,7 @@ Result<StepTimes> MeasureSteps(const EngineOptions& options, const MemoryPlan& p
   o.context = std::min(plan.context, kDepth + o.chunk);
   o.budget.bytes = uint64_t{1} << 60;
   o.read = nullptr;
+  o.kv_place = nullptr;
   o.keep = nullptr;  // what reads cost is the same
   o.rolling = false;
   o.codec = nullptr;

@@ -1,7 +1,7 @@
-// Prompts where the cache drops rows (kv/keep/keep.h), has them coded (kv/codec/codec.h) or shared
-// (kv/share/share.h), or whose queries choose blocks of keys (kv/read/blocks.h): each layer reads
-// the whole prompt before the next one begins, so that only one layer's keys and values (of those
-// that share two layers') are ever all there as they were
+// Prompts where the cache drops rows (kv/keep/keep.h), has them coded (kv/codec/codec.h), shared
+// (kv/share/share.h) or elsewhere (kv/place/place.h), or whose queries choose blocks of keys
+// (kv/read/blocks.h): each layer reads the whole prompt before the next one begins, so that only
+// one layer's keys and values (of those that share two layers') are ever all there as they were
 // stored.
 #include <fmt/format.h>
 
@@ -42,7 +42,7 @@ Status Engine::RunChunks(uint32_t sequence, uint32_t layer, uint32_t tokens,
     blocks_->BeginPass(what, tokens);
     for (uint32_t done = 0; done < tokens;) {
       const uint32_t n = std::min(plan_.chunk, tokens - done);
-      const RowSpan span{sequence, 0, n, length + done};
+      const RowSpan span{sequence, 0, n, length + done, true};
       blocks_->Begin({&span, 1});
       if (stores) cache_->ExtendLayer(sequence, layer, n);
       float* rows = hidden_.as<float>() + done * dim;
@@ -80,12 +80,15 @@ Status Engine::RunPromptLayer(uint32_t sequence, uint32_t layer, uint32_t tokens
   const uint64_t experts_before = blocks_->expert_bytes_used();
   SNUG_ASSIGN(const uint8_t* base, place_->Acquire(part));
   const LayerWeights weights = ViewPart(layout_.parts[part], base);
+  Status status = cache_->FetchLayer(sequence, layer);
   cache_->BeginLayer(sequence, layer);
-  const Status status = RunChunks(sequence, layer, tokens, weights, Extent::kLayer, after_chunk);
+  if (status.ok())
+    status = RunChunks(sequence, layer, tokens, weights, Extent::kLayer, after_chunk);
   place_->Release(part);
   traffic_.weight_bytes += blocks_->expert_bytes_used() - experts_before;
-  if (status.ok()) cache_->EndLayer(sequence, layer, *pool_);
-  return status;
+  if (!status.ok()) return status;
+  cache_->EndLayer(sequence, layer, *pool_);
+  return cache_->PlaceLayer(sequence, layer);
 }
 
 Engine::AfterChunk Engine::ShareOfPrompt(const PromptProgress& progress, uint32_t total,

@@ -95,7 +95,7 @@ Result<Answers> AskAll(Engine& engine, std::span<const Token> prompt,
     items.clear();
     for (size_t s = 0; s < at_once; ++s) {
       if (!running[s] && next < questions.size()) {
-        engine.Fork(0, static_cast<uint32_t>(s + 1));
+        SNUG_TRY(engine.Fork(0, static_cast<uint32_t>(s + 1)));
         running[s] = Running{next++};
       }
       if (!running[s]) continue;

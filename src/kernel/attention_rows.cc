@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernel/attention_parts.h"
+#include "kernel/packed_row.h"
 
 namespace snug {
 namespace {
@@ -106,7 +107,30 @@ void AttendChosen(const AttentionArgs& a, const ChosenRows& chosen, uint32_t tas
   const size_t tile = key_tile + KvTileBytes(a.value_type, a.head_dim);
   // Slots that stay empty must be finite.
   if (n % kTileTokens != 0) std::memset(stage + n / kTileTokens * tile, 0, tile);
+  const size_t packed_key = PackedBytes(a.key_type, a.head_dim);
+  const size_t packed_row = packed_key + PackedBytes(a.value_type, a.head_dim);
+  const uint8_t* const* packed =
+      chosen.packed == nullptr ? nullptr : chosen.packed + head * chosen.stride + begin;
+  const auto in_tile = [packed](uint32_t i) { return packed == nullptr || packed[i] == nullptr; };
   for (uint32_t i = 0; i < n;) {
+    if (!in_tile(i)) {
+      for (uint32_t j = i + kAhead; j < std::min(n, i + kAhead + 2) && !in_tile(j); ++j) {
+        for (size_t at = 0; at < packed_row; at += 64) __builtin_prefetch(packed[j] + at);
+      }
+      uint8_t* keys = stage + i / kTileTokens * tile;
+      const size_t slot = i % kTileTokens;
+      UnpackKey(a.key_type, packed[i], a.head_dim, slot, false, keys);
+      if (i % 2 != 0 || i + 1 == n || in_tile(i + 1) || !TwoBytes(a.value_type)) {
+        UnpackValue(a.value_type, packed[i] + packed_key, a.head_dim, slot, keys + key_tile);
+        ++i;
+        continue;
+      }
+      UnpackKey(a.key_type, packed[i + 1], a.head_dim, slot + 1, false, keys);
+      UnpackValues(packed[i] + packed_key, packed[i + 1] + packed_key, a.head_dim, slot,
+                   keys + key_tile);
+      i += 2;
+      continue;
+    }
     if (i + kAhead < n) {
       for (uint32_t j = i + kAhead; j < std::min(n, i + kAhead + 2); ++j) {
         const HeadTiles ahead(a, {head, static_cast<uint32_t>(rows[j] / kTileTokens)});

@@ -15,6 +15,9 @@ struct ChosenRows {
   const uint32_t* rows = nullptr;
   size_t stride = 0;
   uint32_t count = 0;
+  // [kv_heads, stride] a row's packed key (packed_row.h), then its value, where it lies in none of
+  // the tiles, else null; null: all do.
+  const uint8_t* const* packed = nullptr;
 };
 
 // Tasks of a step of one token (args.tokens = 1, no window): a task is 256 chosen rows of one KV

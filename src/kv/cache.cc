@@ -65,8 +65,27 @@ uint64_t KvLayout::tile_bytes() const {
   return kv_heads * (KvTileBytes(key_type, head_dim) + KvTileBytes(value_type, head_dim));
 }
 
+PlacedLayout KvLayout::placed() const {
+  PlacedLayout p;
+  if (place == nullptr || read == nullptr) return p;
+  p.method = place;
+  p.folder = folder;
+  for (uint32_t l = 0; l < layers; ++l) p.layers += Places(l) ? 1 : 0;
+  p.key_type = key_type;
+  p.value_type = value_type;
+  p.key_rows = read->key_rows();
+  p.heads = kv_heads;
+  p.head_dim = head_dim;
+  p.context = context;
+  p.sequences = sequences;
+  p.index_bytes = index_bytes();
+  p.most_rows = read->budget().Units(context) * read->budget().unit;
+  return p;
+}
+
 uint64_t KvLayout::page_bytes() const {
-  return (tile_bytes() + kv_heads * index_bytes()) / groups();
+  const uint64_t index = place == nullptr ? index_bytes() : 0;
+  return (tile_bytes() + kv_heads * index) / groups();
 }
 
 uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
@@ -76,6 +95,7 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   // Exact rows, at the worst alignment.
   if (Codes(layer)) return std::min(all, Tiles(codec->MostExact() - 1) + 1);
   if (Borrows(layer)) return std::min(all, Tiles(share->MostExact()));
+  if (Places(layer)) return std::min(all, 1u);
   if (window[layer] == 0) return all;
   // Window, rollback margin and the largest chunk, at the worst alignment.
   return std::min(all, Tiles(uint64_t{window[layer]} + kRollback + chunk) + 1);
@@ -89,7 +109,8 @@ uint64_t KvLayout::total_pages() const {
   for (uint32_t l = 0; l < layers; ++l) {
     const uint32_t own = PagesOf(l, reach());
     pages += own;
-    if (Drops(l) || Codes(l) || Borrows(l)) prompt = std::max(prompt, Tiles(context) - own);
+    if (Drops(l) || Codes(l) || Borrows(l) || Places(l))
+      prompt = std::max(prompt, Tiles(context) - own);
   }
   return (pages * sequences + prompt) * groups();
 }
@@ -145,12 +166,15 @@ uint64_t KvCache::PoolBytes(const KvLayout& layout) {
   const CodedLayout coded = layout.coded();
   const SegmentLayout segments = layout.segments();
   if (segments.pool_bytes() > kMaxPoolBytes) return kMaxPoolBytes;
+  const uint64_t placed = layout.placed().bytes();
+  if (placed > kMaxPoolBytes) return kMaxPoolBytes;
   return PagesBytes(layout) + PagesBytes(coded.page_bytes(), coded.pages()) +
          Buffer::Reserved(coded.most_exact_bytes(), Pages::kNormal) +
          StateStore::PoolBytes(layout.states) + Buffer::Reserved(kept, Pages::kNormal) +
          Buffer::Reserved(segments.pool_bytes(), Pages::kNormal) +
          Buffer::Reserved(segments.sums_bytes(), Pages::kNormal) +
-         Buffer::Reserved(shared, Pages::kNormal) + Buffer::Reserved(rolled, Pages::kNormal);
+         Buffer::Reserved(shared, Pages::kNormal) + Buffer::Reserved(rolled, Pages::kNormal) +
+         Buffer::Reserved(placed, Pages::kNormal);
 }
 
 uint64_t KvCache::TableBytes(const KvLayout& layout) {
@@ -161,7 +185,7 @@ uint64_t KvCache::TableBytes(const KvLayout& layout) {
   const uint64_t coded = std::min(layout.coded().pages(), kMaxPages);
   return entries * sizeof(uint8_t*) + coded * (sizeof(uint8_t*) + sizeof(uint32_t)) +
          pages * (sizeof(uint32_t) + sizeof(uint16_t)) + layout.segments().heap_bytes() +
-         layout.shared().table_bytes();
+         layout.shared().table_bytes() + layout.placed().table_bytes();
 }
 
 Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
@@ -184,6 +208,8 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
     if (layout.Drops(l)) cache.dropping_.push_back(l);
     cache.coded_row_.push_back(static_cast<uint32_t>(cache.coding_.size()));
     if (layout.Codes(l)) cache.coding_.push_back(l);
+    cache.placed_row_.push_back(static_cast<uint32_t>(cache.placing_.size()));
+    if (layout.Places(l)) cache.placing_.push_back(l);
   }
   cache.sequences_.resize(layout.sequences);
   for (auto& s : cache.sequences_) {
@@ -196,6 +222,7 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   SNUG_ASSIGN(cache.coded_, CodedPages::Create(layout.coded(), ledger));
   SNUG_ASSIGN(cache.segments_, CodedSegments::Create(layout.segments(), ledger));
   SNUG_ASSIGN(cache.shared_, SharedPairs::Create(layout.shared(), ledger));
+  SNUG_ASSIGN(cache.placed_, PlacedRows::Create(layout.placed(), ledger));
   cache.added_.resize(cache.coding_.size());
   return cache;
 }
@@ -239,7 +266,8 @@ uint64_t KvCache::held_bytes() const {
     }
   }
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
-         rolled_.held_bytes() + coded_.held_bytes() + segments_.held_bytes() + shared_.held_bytes();
+         rolled_.held_bytes() + coded_.held_bytes() + segments_.held_bytes() + shared_.held_bytes() +
+         placed_.held_bytes();
 }
 
 void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
@@ -250,7 +278,8 @@ void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32
     uint8_t* base = page(sequence, layer, tile, h / heads);
     const KeyTile keys{layout_.key_type, layout_.head_dim, base + h % heads * key_tile_,
                        layout_.KeyRows(layer)};
-    uint8_t* indexes = base + heads * (key_tile_ + value_tile_);
+    uint8_t* indexes = layout_.Places(layer) ? placed_.Index(sequence, placed_row_[layer], tile)
+                                             : base + heads * (key_tile_ + value_tile_);
     read.Index(keys, layer, h, first, last, indexes + h % heads * layout_.index_bytes());
   }
 }
@@ -293,8 +322,12 @@ void KvCache::Commit(uint32_t sequence, uint32_t n) {
 }
 
 uint32_t KvCache::Held(uint32_t sequence, uint32_t length) const {
-  // What stays, and what is coded or shared, depends on what comes after.
-  if (layout_.keep != nullptr || layout_.codec != nullptr || layout_.share != nullptr) return 0;
+  // What stays, and what is coded or shared, depends on what comes after; rows elsewhere are not
+  // read back for it.
+  if (layout_.keep != nullptr || layout_.codec != nullptr || layout_.share != nullptr ||
+      layout_.place != nullptr) {
+    return 0;
+  }
   length = states_.Held(sequence, std::min(length, sequences_[sequence].length));
   for (uint32_t l : attending_) {
     const uint8_t* const* pages = tiles(sequence, l);
@@ -348,6 +381,7 @@ void KvCache::Clear(uint32_t sequence) {
   coded_.Clear(sequence);
   segments_.Clear(sequence);
   shared_.Clear(sequence);
+  placed_.Clear(sequence);
   std::fill(s.rows.begin(), s.rows.end(), 0u);
   s.length = 0;
 }

@@ -11,7 +11,8 @@
 // Where a codec (codec/codec.h) takes rows over, pages of layers without a window have the newest
 // rows, and coded_pages.h or coded_segments.h has those before. Where layers share rows in pairs
 // (share/share.h), the lower layer's pages have the shared rows in the place of its own, and the
-// upper layer has pages of the newest rows; shared_pairs.h has the rest.
+// upper layer has pages of the newest rows; shared_pairs.h has the rest. Where rows live elsewhere
+// (place/place.h), pages have the newest ones, and placed_rows.h has those before and the indexes.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,8 @@
 #include "kv/coded_segments.h"
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
+#include "kv/place/place.h"
+#include "kv/placed_rows.h"
 #include "kv/read/read.h"
 #include "kv/rolled_keys.h"
 #include "kv/share/share.h"
@@ -62,6 +65,9 @@ struct KvLayout {
   // How layers share rows, and which: the lower layer of each pair, of layers without a window.
   std::shared_ptr<const ShareMethod> share;
   std::vector<uint32_t> pairs;
+  // Where the rows live that decoded tokens choose from, and its folder; null: in pages.
+  std::shared_ptr<const PlaceMethod> place;
+  std::string folder;
 
   bool Attends(uint32_t layer) const { return attends.empty() || attends[layer]; }
   bool Drops(uint32_t layer) const {
@@ -78,6 +84,8 @@ struct KvLayout {
   bool Segments(uint32_t layer) const { return Codes(layer) && codec->segment_unit() != 0; }
   // Whether attention may be asked what the layer's rows get.
   bool Observes(uint32_t layer) const { return Drops(layer) || Segments(layer); }
+  // Whether rows leave the layer's pages for another place.
+  bool Places(uint32_t layer) const { return place != nullptr && Reads(layer); }
   // The pair that a layer is of, or -1.
   int PairOf(uint32_t layer) const;
   // Whether a layer's shared rows lie in the pages of the one below.
@@ -85,7 +93,8 @@ struct KvLayout {
     const int pair = PairOf(layer);
     return pair >= 0 && pairs[static_cast<size_t>(pair)] != layer;
   }
-  // Of a tile of a head, in the pages of all layers: a pool has pages of one size.
+  // Of a tile of a head, in the pages of all layers (a pool has pages of one size) or, where rows
+  // live elsewhere, beside them.
   uint64_t index_bytes() const { return read == nullptr ? 0 : read->IndexBytes(head_dim); }
   uint32_t groups() const { return keep == nullptr ? 1 : kv_heads; }  // of heads, with own pages
   KeptLayout kept() const;
@@ -98,6 +107,7 @@ struct KvLayout {
   CodedLayout coded() const;
   SegmentLayout segments() const;
   SharedLayout shared() const;
+  PlacedLayout placed() const;
   uint64_t page_bytes() const;
   uint64_t tile_bytes() const;  // keys and values of 64 tokens of a layer
   // Pages of each group that a sequence of `tokens` tokens holds at most in one layer.
@@ -147,9 +157,9 @@ class KvCache {
   // a prompt is read.
   void Copy(uint32_t from, uint32_t to);
 
-  // --- where a method drops rows (layout().keep), a codec takes them over (layout().codec) or
-  // layers share them (layout().share): a prompt goes layer by layer, which happens to each layer's
-  // (pair's) rows before the next one's begin.
+  // --- where a method drops rows (layout().keep), a codec takes them over (layout().codec), layers
+  // share them (layout().share) or they live elsewhere (layout().place): a prompt goes layer by
+  // layer, which happens to each layer's (pair's) rows before the next one's begin.
   // Nothing of such a sequence can be rolled back or shared; a prompt that is not ended leaves it
   // to be cleared. `text`: how the prompt ends (KeepMethod::reads_end).
   void BeginPrompt(uint32_t sequence, uint32_t tokens, std::string_view text = {});
@@ -167,6 +177,15 @@ class KvCache {
   void EncodeRows(uint32_t sequence, ThreadPool& pool);
   // After Commit of one token: layers share what has grown old.
   void ShareRows(uint32_t sequence, ThreadPool& pool);
+  // Before BeginLayer: a layer's rows that live elsewhere come back into pages. kIo.
+  Status FetchLayer(uint32_t sequence, uint32_t layer);
+  // After EndLayer: whole tiles leave for where they live. kIo, with nothing lost.
+  Status PlaceLayer(uint32_t sequence, uint32_t layer);
+  // The same for all layers, before Extend by one token.
+  Status PlaceRows(uint32_t sequence);
+  // The layer's rows and indexes, where they are not in its pages.
+  PlacedLayer placed(uint32_t sequence, uint32_t layer);
+  const PlacedStats& placed_stats() const { return placed_.stats(); }
   // What attention is to observe in a step of `tokens` rows, the first of which is token number
   // `position`; first_row is `tokens` for nothing.
   ColumnSums Watch(uint32_t sequence, uint32_t layer, uint32_t position, uint32_t tokens);
@@ -262,6 +281,9 @@ class KvCache {
   std::vector<uint32_t> coded_row_;       // [layers] their number among those
   std::vector<CodedPages::Added> added_;  // [coding_] of EncodeRows
   SharedPairs shared_;
+  PlacedRows placed_;
+  std::vector<uint32_t> placing_;     // the layers whose rows live elsewhere
+  std::vector<uint32_t> placed_row_;  // [layers] their number among those
 };
 
 }  // namespace snug

@@ -1,5 +1,5 @@
-// What the seams over the cache (keep, codec, read) share: methods that know the spec string that
-// asked for them, and registries that such strings name.
+// What the seams over the cache (keep, codec, read, share, place) have in common: methods that know
+// the spec string that asked for them, and registries that such strings name.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,7 @@ class KvMethod {
 };
 
 // The method that a spec string (base/spec.h) names among a registry's entries, whose `make` takes
-// the values of all parameters. Errors: ParseSpec's and those of `make`.
+// the values of all parameters; null where that made none. Errors: ParseSpec's and those of `make`.
 template <class Method, class Entry>
 Result<std::shared_ptr<const Method>> ParseMethod(std::string_view spec,
                                                   std::span<const Entry* const> entries,
@@ -33,7 +33,7 @@ Result<std::shared_ptr<const Method>> ParseMethod(std::string_view spec,
   for (const Entry* entry : entries) known.push_back({entry->name, entry->parameters});
   SNUG_ASSIGN(const SpecChoice choice, ParseSpec(spec, known, option));
   SNUG_ASSIGN(std::shared_ptr<Method> method, entries[choice.method]->make(choice.values));
-  method->set_spec(spec);
+  if (method != nullptr) method->set_spec(spec);
   return std::shared_ptr<const Method>(std::move(method));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <numeric>
 
 #include "kernel/attention_rows.h"
 #include "kernel/read_scores.h"
@@ -77,14 +78,13 @@ std::span<const uint32_t> RowReader::chosen(uint32_t kv_head) const {
   return {r.rows + kv_head * r.most_units * layout_.method->budget().unit, count_};
 }
 
-uint64_t RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& pool,
-                           uint8_t* thread_scratch, size_t scratch_stride) {
+void RowReader::Choose(const AttentionArgs& a, uint32_t layer, ThreadPool& pool,
+                       const PlacedLayer& placed) {
   const RowReaderLayout& l = layout_;
   const RowMethod& method = *l.method;
   const ReadBudget& budget = method.budget();
   const uint32_t group = l.heads / l.kv_heads, rows = a.first_pos + 1, unit = budget.unit;
   const uint32_t all_units = (rows + unit - 1) / unit, units = budget.Units(rows);
-  assert(a.tokens == 1 && units < all_units && rows <= l.context);
   const Room r = LayOut(l, buffer_.data());
 
   const size_t index_bytes = method.IndexBytes(l.head_dim);
@@ -96,18 +96,23 @@ uint64_t RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& p
                    r.queries + h * r.query_bytes);
   }
   const uint32_t tiles = Tiles(rows), blocks = (tiles + kScoreTiles - 1) / kScoreTiles;
+  const auto index_of = [&](uint32_t head, uint32_t tile) -> const uint8_t* {
+    if (placed.rows != nullptr) {
+      return placed.rows->Index(placed.sequence, placed.layer, tile) + head * index_bytes;
+    }
+    return a.tiles[head / page_heads * a.table_stride + tile] + page_heads * tile_bytes +
+           head % page_heads * index_bytes;
+  };
   pool.For(size_t{blocks} * l.kv_heads, [&](size_t task, int) {
     const auto head = static_cast<uint32_t>(task / blocks);
     const auto first = static_cast<uint32_t>(task % blocks * kScoreTiles);
-    const uint8_t* const* table = a.tiles + head / page_heads * a.table_stride;
-    const size_t index_at = page_heads * tile_bytes + head % page_heads * index_bytes;
     float* scores = r.scores + size_t{head} * group * r.score_stride;
     for (uint32_t t = first; t < std::min(tiles, first + kScoreTiles); ++t) {
       if (t + kTilesAhead < tiles) {
-        const uint8_t* ahead = table[t + kTilesAhead] + index_at;
+        const uint8_t* ahead = index_of(head, t + kTilesAhead);
         for (size_t at = 0; at < index_bytes; at += 64) __builtin_prefetch(ahead + at);
       }
-      method.Score(table[t] + index_at, r.queries + head * r.query_bytes, group, l.head_dim,
+      method.Score(index_of(head, t), r.queries + head * r.query_bytes, group, l.head_dim,
                    scores + t * (kTileTokens / unit), r.score_stride);
     }
   });
@@ -116,7 +121,6 @@ uint64_t RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& p
   const uint32_t first = std::min(all_units, (budget.sinks + unit - 1) / unit);
   const uint32_t last = std::max(first, (rows - std::min(rows, budget.recent)) / unit);
   const uint32_t free_units = units - first - (all_units - last);
-  count_ = units * unit - (all_units * unit - rows);
   const size_t row_stride = r.most_units * unit;
   pool.For(l.kv_heads, [&](size_t head, int) {
     float* scores = r.scores + head * group * r.score_stride;
@@ -133,14 +137,39 @@ uint64_t RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& p
     for (uint32_t u = last; u < all_units; ++u) add(u);
     assert(to == r.rows + head * row_stride + count_);
   });
+}
 
-  const ChosenRows chosen{r.rows, row_stride, count_};
-  pool.For(ChosenTasks(a, count_), [&](size_t task, int thread) {
+Result<uint64_t> RowReader::Attend(const AttentionArgs& a, uint32_t layer, ThreadPool& pool,
+                                   uint8_t* thread_scratch, size_t scratch_stride,
+                                   const PlacedLayer& placed) {
+  const RowReaderLayout& l = layout_;
+  const ReadBudget& budget = l.method->budget();
+  const uint32_t rows = a.first_pos + 1, unit = budget.unit;
+  const uint32_t all_units = (rows + unit - 1) / unit, units = budget.Units(rows);
+  assert(a.tokens == 1 && rows <= l.context && (units < all_units || placed.rows != nullptr));
+  const Room r = LayOut(l, buffer_.data());
+  ChosenRows chosen{r.rows, r.most_units * unit, units * unit - (all_units * unit - rows)};
+  count_ = chosen.count;
+  if (units < all_units) {
+    Choose(a, layer, pool, placed);
+  } else {
+    for (uint32_t h = 0; h < l.kv_heads; ++h) {
+      std::iota(r.rows + h * chosen.stride, r.rows + h * chosen.stride + rows, 0u);
+    }
+  }
+  if (placed.rows != nullptr) {
+    SNUG_ASSIGN(chosen.packed, placed.rows->Fetch(placed.sequence, placed.layer, chosen));
+  }
+  pool.For(ChosenTasks(a, chosen.count), [&](size_t task, int thread) {
     AttendChosen(a, chosen, static_cast<uint32_t>(task), r.stage + thread * r.stage_bytes,
                  thread_scratch + thread * scratch_stride, r.partial);
   });
   for (uint32_t h = 0; h < l.heads; ++h) CombineChosen(a, chosen, r.partial, h);
-  return l.kv_heads * (tiles * index_bytes + uint64_t{count_} * tile_bytes / kTileTokens);
+  const uint64_t indexes = units < all_units ? Tiles(rows) : 0;
+  const uint64_t row_bytes =
+      KvTileBytes(l.key_type, l.head_dim) + KvTileBytes(l.value_type, l.head_dim);
+  return l.kv_heads * (indexes * l.method->IndexBytes(l.head_dim) +
+                       uint64_t{chosen.count} * row_bytes / kTileTokens);
 }
 
 }  // namespace snug

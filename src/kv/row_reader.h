@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "kernel/attention.h"
+#include "kv/placed_rows.h"
 #include "kv/read/read.h"
 
 namespace snug {
@@ -31,16 +32,21 @@ class RowReader {
   // Whether a query that sees `rows` rows reads fewer.
   bool Chooses(uint32_t rows) const;
   // Attention of the last row of `args`, which is one token, in the model's layer `layer`. The
-  // tiles have indexes behind their values. `thread_scratch`: of each thread, `scratch_stride`
-  // bytes apart, as for AttendTask. Returns the bytes of the cache that were read.
-  uint64_t Attend(const AttentionArgs& args, uint32_t layer, ThreadPool& pool,
-                  uint8_t* thread_scratch, size_t scratch_stride);
+  // tiles have indexes behind their values, where `placed` has not them and the rows that are in no
+  // tile. `thread_scratch`: of each thread, `scratch_stride` bytes apart, as for AttendTask.
+  // Returns the bytes of the cache that were read. Errors: those of PlacedRows::Fetch.
+  Result<uint64_t> Attend(const AttentionArgs& args, uint32_t layer, ThreadPool& pool,
+                          uint8_t* thread_scratch, size_t scratch_stride,
+                          const PlacedLayer& placed = {});
   static uint64_t Bytes(const RowReaderLayout& layout);
   // What the last call chose for a KV head, ascending.
   std::span<const uint32_t> chosen(uint32_t kv_head) const;
 
  private:
   struct Room;
+  // Chooses rows of the last one of `args` for each KV head.
+  void Choose(const AttentionArgs& args, uint32_t layer, ThreadPool& pool,
+              const PlacedLayer& placed);
   static Room LayOut(const RowReaderLayout& layout, uint8_t* base);
 
   RowReaderLayout layout_;

@@ -191,7 +191,7 @@ class Blocks {
   // Adds rows that read all they see to args_.
   void AddDense(const AttentionArgs& a);
   // Adds rows, some of which choose what they read, to args_ and choosing_.
-  void Divide(const AttentionArgs& a);
+  void Divide(const AttentionArgs& a, const PlacedLayer& placed);
   // Whether this pass needs the queries of its rows.
   bool wants_queries() const;
   // Attention of the rows whose queries choose what they read.
@@ -231,7 +231,12 @@ class Blocks {
   BlockReader block_reader_;
   Pass pass_ = Pass::kWhole;
   bool stored_ = false;  // in the pass kStore, these rows are: what follows does nothing
-  std::vector<AttentionArgs> choosing_;  // rows that a reader does
+  // Rows that a reader does.
+  struct Choosing {
+    AttentionArgs args;
+    PlacedLayer placed;
+  };
+  std::vector<Choosing> choosing_;
   uint64_t kv_bytes_ = 0, expert_bytes_ = 0;
   ProductObserver* observer_ = nullptr;
 };

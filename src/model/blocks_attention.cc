@@ -156,14 +156,19 @@ void Blocks::AttendGroup(std::span<const AttentionArgs> group) {
 }
 
 void Blocks::AttendChosenRows(uint32_t layer) {
-  for (const AttentionArgs& rows : choosing_) {
+  for (const auto& [rows, placed] : choosing_) {
     if (pass_ == Pass::kRead) {
       kv_bytes_ += block_reader_.Attend(rows, pool_, thread_scratch_, thread_scratch_bytes_);
       continue;
     }
     AttentionArgs a = rows;
     for (a.tokens = 1; a.first_pos < rows.first_pos + rows.tokens; ++a.first_pos) {
-      kv_bytes_ += reader_.Attend(a, layer, pool_, thread_scratch_, thread_scratch_bytes_);
+      auto read = reader_.Attend(a, layer, pool_, thread_scratch_, thread_scratch_bytes_, placed);
+      if (!read.ok()) {
+        if (!error_) error_ = std::move(read).error();
+        return;
+      }
+      kv_bytes_ += *read;
       a.q += a.q_stride;
       a.out += a.out_stride;
     }
@@ -202,10 +207,11 @@ void Blocks::AddDense(const AttentionArgs& a) {
   kv_bytes_ += (read + kTileTokens - 1) / kTileTokens * cache_.layout().tile_bytes();
 }
 
-void Blocks::Divide(const AttentionArgs& a) {
+void Blocks::Divide(const AttentionArgs& a, const PlacedLayer& placed) {
   const bool blocks = pass_ == Pass::kRead;
   const auto dense = [&](uint32_t row) {
     const uint32_t position = a.first_pos + row;
+    if (placed.rows != nullptr) return false;  // all of them may be chosen
     return blocks ? block_reader_.Dense(position) : !reader_.Chooses(position + 1);
   };
   for (uint32_t first = 0, last; first < a.tokens; first = last) {
@@ -218,7 +224,7 @@ void Blocks::Divide(const AttentionArgs& a) {
     if (dense(first)) {
       AddDense(part);
     } else {
-      choosing_.push_back(part);
+      choosing_.push_back({part, placed});
     }
   }
 }
@@ -263,9 +269,9 @@ void Blocks::Attend(uint32_t layer, const float* sinks) {
     if (pass_ == Pass::kRead) {
       a.first_pos = s.first_pos;
       a.bias = nullptr;  // each row still stands for one token
-      Divide(a);
+      Divide(a, {});
     } else if (cache_.layout().Reads(layer) && !s.prompt) {
-      Divide(a);
+      Divide(a, cache_.placed(s.sequence, layer));
     } else {
       if (a.coded.codec != nullptr) kv_bytes_ += cache_.coded_bytes(s.sequence, layer);
       kv_bytes_ += cache_.shared_bytes_read(s.sequence, layer);

@@ -187,11 +187,34 @@ TEST_F(Contract, MethodsAreListed) {
     EXPECT_TRUE(m.contains(seam == "kv.read"    ? "index"
                            : seam == "kv.codec" ? "needs"
                            : seam == "kv.share" ? "stores"
+                           : seam == "kv.place" ? "holds"
                                                 : "observes"));
     EXPECT_TRUE(testing::Exists(
         testing::SourcePath("docs/methods/" + m["name"].get<std::string>() + ".md")))
         << m["name"];
   }
+}
+
+TEST_F(Contract, RowsOnDiskGiveTheSameAnswerWithinThePlan) {
+  std::string text;
+  for (uint32_t i = 0; i < 200; ++i) text += static_cast<char>('a' + i * i % 23);
+  std::vector<std::string> args = Run({"-p", text, "-n", "40", "--ignore-eos", "--json",
+                                       "--kv-read", "quest:tokens=32,dense-layers=0,page=8"});
+  const Outcome memory = Snug(args);
+  ASSERT_EQ(memory.code, 0) << memory.out << memory.err;
+  EXPECT_TRUE(memory.json()["kv_place"].is_null());
+  args.insert(args.end(), {"--kv-place", "disk:hot=0"});
+  const Outcome disk = Snug(args);
+  ASSERT_EQ(disk.code, 0) << disk.out << disk.err;
+  const Json j = disk.json(), placed = j["kv_place"];
+  EXPECT_EQ(j["tokens"], memory.json()["tokens"]);
+  Has(placed,
+      {"place", "disk_bytes", "rows", "hits", "hit_rate", "reads", "bytes_read", "bytes_written"});
+  EXPECT_GT(placed["reads"], 0);
+  EXPECT_LE(placed["bytes_written"], placed["disk_bytes"]);
+  EXPECT_LE(j["memory"]["rss_peak"].get<uint64_t>(), j["memory"]["planned"].get<uint64_t>());
+  args.insert(args.end(), {"--kv-folder", "/nowhere"});
+  EXPECT_EQ(Snug(args).error("code"), "usage");
 }
 
 TEST_F(Contract, AReducedPromptSaysWhatWasRead) {

@@ -81,14 +81,14 @@ TEST(EngineFork, BothGoOnAsIfAlone) {
     testing::PromptAndTokens(*engine, 0, tokens, 150);
     // What sequence 1 held before is no more.
     GoOn(*engine, 1, a);
-    engine->Fork(0, 1);
+    ASSERT_TRUE(engine->Fork(0, 1).ok());
     EXPECT_TRUE(std::ranges::equal(engine->tokens(1), tokens)) << c.spec;
     EXPECT_EQ(GoOn(*engine, 1, b), reference[1]) << c.arch << " " << c.spec;
     EXPECT_EQ(GoOn(*engine, 0, a), reference[0]) << c.arch << " " << c.spec;
     engine->Clear(0);
     EXPECT_EQ(engine->kv_bytes_held(), held_alone) << c.arch << " " << c.spec;
     // A copy goes to an empty sequence, and back.
-    engine->Fork(1, 0);
+    ASSERT_TRUE(engine->Fork(1, 0).ok());
     engine->Clear(1);
     EXPECT_EQ(engine->kv_bytes_held(), held_alone) << c.arch << " " << c.spec;
     engine->Clear(0);

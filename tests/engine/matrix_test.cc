@@ -12,6 +12,7 @@
 #include "engine_testing.h"
 #include "kv/codec/codec.h"
 #include "kv/keep/keep.h"
+#include "kv/place/place.h"
 #include "kv/read/read.h"
 #include "kv/share/share.h"
 #include "tiny_model.h"
@@ -93,6 +94,21 @@ std::vector<Choice> Shares() {
     auto share = ParseShare(Small(e->name, ""));
     EXPECT_TRUE(share.ok()) << e->name;
     all.push_back({std::string(e->name), [s = *share](EngineOptions& o) { o.share = s; }});
+  }
+  return all;
+}
+// Places by themselves, and with what chooses the rows that come from there.
+std::vector<Choice> PlacesOfRows(bool chosen) {
+  std::vector<Choice> all;
+  for (const PlaceEntry* e : Places()) {
+    auto place = ParsePlace(Small(e->name, ""));
+    auto read = ParseRead(Small("quest", ""));
+    EXPECT_TRUE(place.ok() && read.ok()) << e->name;
+    all.push_back({(chosen ? "quest, " : "") + std::string(e->name),
+                   [p = *place, r = *read, chosen](EngineOptions& o) {
+                     o.kv_place = p;
+                     if (chosen) o.read = r;
+                   }});
   }
   return all;
 }
@@ -252,21 +268,27 @@ TEST(Matrix, PairsAreAsThePageSays) {
   std::vector<Choice> others = Keeps();
   for (const Choice& c : Reads(channels)) others.push_back(c);
   for (const Choice& c : Shares()) others.push_back(c);
+  for (const Choice& c : PlacesOfRows(true)) others.push_back(c);
   for (const Choice& c : Runs()) others.push_back(c);
   page.Table("How rows are encoded", others,
              Types(testing::LearnCodebooks(base, 2, false), testing::OrderKeys(base)));
   std::vector<Choice> across = Reads(channels);
   for (const Choice& c : Shares()) across.push_back(c);
+  for (const Choice& c : PlacesOfRows(false)) across.push_back(c);
   for (const Choice& c : Runs()) across.push_back(c);
   page.Table("Which rows stay", Keeps(), across);
   across.erase(across.begin(), across.begin() + static_cast<ptrdiff_t>(ReadMethods().size()));
   page.Table("Which rows are read", Reads(channels), across);
-  page.Table("Which layers share rows", Shares(), Runs());
+  std::vector<Choice> beside = PlacesOfRows(false);
+  for (const Choice& c : Runs()) beside.push_back(c);
+  page.Table("Which layers share rows", Shares(), beside);
+  page.Table("Where rows live", PlacesOfRows(true), Runs());
   page.Table("Which tokens of a prompt are read: encodings", Reduces(),
              Types(testing::LearnCodebooks(base, 2, false), testing::OrderKeys(base)));
   std::vector<Choice> after = Keeps();
   for (const Choice& c : Reads(channels)) after.push_back(c);
   for (const Choice& c : Shares()) after.push_back(c);
+  for (const Choice& c : PlacesOfRows(true)) after.push_back(c);
   for (const Choice& c : Runs()) after.push_back(c);
   page.Table("Which tokens of a prompt are read: the rest", Reduces(), after);
   const std::string want = page.Finish(), path = testing::SourcePath("docs/methods/matrix.md");

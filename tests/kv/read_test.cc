@@ -105,7 +105,7 @@ class Sequence {
     a.out = out.data();
     uint8_t* scratch =
         scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
-    reader_->Attend(a, 0, pool_, scratch, stride());
+    EXPECT_TRUE(reader_->Attend(a, 0, pool_, scratch, stride()).ok());
     return out;
   }
 
