@@ -417,6 +417,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.chunk = chunk;
   kv.keep = o.keep;
   kv.codec = o.codec;
+  kv.encode_delay = o.encode_delay;
   kv.read = AsRows(o.read);
   kv.share = o.share;
   if (o.share != nullptr) {
