@@ -92,7 +92,7 @@ Status ResolveCache(const EngineArgs& args, EngineOptions* o) {
       return MakeError(
           Code::kUsage,
           fmt::format("--kv {} codes what follows a prompt, and here is none", args.kv),
-          "one of f16, bf16, q8_0, q4_0", {{"option", "--kv"}, {"value", args.kv}});
+          "one of f16, bf16, f8_e4m3, q8_0, q4_0", {{"option", "--kv"}, {"value", args.kv}});
     }
     SNUG_ASSIGN(o->codec, ParseCodec(args.kv));
     o->codebooks = args.codebooks;
@@ -109,7 +109,7 @@ Status ResolveCache(const EngineArgs& args, EngineOptions* o) {
   for (const auto& [name, type] : {std::pair{k, &o->key_type}, std::pair{v, &o->value_type}}) {
     const auto parsed = ParseKvType(name);
     if (!parsed || *parsed == KvType::kF32) {
-      std::string known = "one of f16, bf16, q8_0, q4_0";
+      std::string known = "one of f16, bf16, f8_e4m3, q8_0, q4_0";
       for (const CodecEntry* e : Codecs()) known += fmt::format(", {}", e->name);
       return MakeError(Code::kUsage, fmt::format("'{}' is no cache type", name), known,
                        {{"value", name}});
@@ -141,12 +141,11 @@ void EngineArgs::Add(Verb verb, bool with_context) {
   verb.Add("-t,--threads", threads, "threads (0: all usable CPUs)")
       .Environment("SNUG_THREADS")
       .Default();
-  kv_option_ =
-      verb.Add("--kv", kv,
-               "cache types: f16, bf16, q8_0, q4_0, or k=T,v=T; or a codec of a prompt's rows, as "
-               "kivi:bits=2 (`snug methods` lists them)")
-          .Environment("SNUG_KV")
-          .Default();
+  kv_option_ = verb.Add("--kv", kv,
+                        "cache types: f16, bf16, f8_e4m3, q8_0, q4_0, or k=T,v=T; or a codec of a "
+                        "prompt's rows, as kivi:bits=2 (`snug methods` lists them)")
+                   .Environment("SNUG_KV")
+                   .Default();
   verb.Add("--cache-type-k", key, "cache type of keys");
   verb.Add("--cache-type-v", value, "cache type of values");
   verb.Add("--weights", weights,

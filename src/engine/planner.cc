@@ -419,6 +419,7 @@ KvLayout MakeKvLayout(const ModelConfig& c, const EngineOptions& o, uint32_t chu
   kv.keep = o.keep;
   if (o.rolling) kv.rolling = KeyRotation{c.rope.dim, c.rope.interleaved, c.no_rope, {}};
   kv.codec = o.codec;
+  kv.encode_delay = o.encode_delay;
   kv.read = AsRows(o.read);
   kv.share = o.share;
   kv.place = o.kv_place;

@@ -96,11 +96,12 @@ struct EngineOptions {
   }
   // Tokens of a prompt at most.
   uint32_t longest_prompt() const { return reduce ? prompt : context; }
-  std::string channels;     // file of the ranking of channels that `read` may need
-  std::string codebooks;    // file of the codebooks that `codec` may need
-  std::string permutation;  // file of the order of key channels that it may need
-  bool tokenizer = true;    // whether the vocabulary is loaded: steps take tokens without it
-  bool exact = false;       // activations, cache and sums in float32
+  std::string channels;                // file of the ranking of channels that `read` may need
+  std::string codebooks;               // file of the codebooks that `codec` may need
+  std::string permutation;             // file of the order of key channels that it may need
+  std::function<void()> encode_delay;  // test hook, see TileEncoder
+  bool tokenizer = true;  // whether the vocabulary is loaded: steps take tokens without it
+  bool exact = false;     // activations, cache and sums in float32
   PlaceChoice place = PlaceChoice::kAuto;
   std::string weights;   // recipe that floats are quantized by as they are loaded; empty: none
   StreamOptions stream;  // slots = 0: the planner's choice

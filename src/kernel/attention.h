@@ -14,7 +14,9 @@
 
 namespace snug {
 
-enum class KvType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0 };  // kF32 is for --exact
+// kF32 is for --exact; kF8E4M3: OCP 8-bit floating point, sign, 4 bits of exponent, 3 of mantissa,
+// without infinities (OFP8, 2023).
+enum class KvType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kF8E4M3 };
 std::string_view KvTypeName(KvType type);
 std::optional<KvType> ParseKvType(std::string_view name);
 

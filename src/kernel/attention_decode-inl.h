@@ -52,6 +52,22 @@ struct Bf16Values {
     return hn::BitCast(DF(), hn::ShiftLeft<16>(v));
   }
 };
+// The code's exponent and mantissa where f16 has its own are the value times 2^(7 - 15), in
+// subnormal numbers, too.
+struct F8Values {
+  static constexpr size_t kBits = 8;
+  static constexpr bool kScaled = false;
+  static HWY_INLINE VF Load(const uint8_t* row, size_t i) {
+    const hn::Rebind<int8_t, DF> d8;
+    const hn::Rebind<int16_t, DF> d16;
+    const auto codes = hn::LoadU(d8, reinterpret_cast<const int8_t*>(row) + i);
+    // The sign is there twice.
+    const auto bits = hn::And(hn::ShiftLeft<7>(hn::PromoteTo(d16, codes)),
+                              hn::Set(d16, static_cast<int16_t>(0xbfff)));
+    const hn::Rebind<hwy::float16_t, DF> dh;
+    return hn::Mul(hn::PromoteTo(DF(), hn::BitCast(dh, bits)), hn::Set(DF(), 256.0f));
+  }
+};
 struct Q8Values {
   static constexpr size_t kBits = 8;
   static constexpr bool kScaled = true;
@@ -144,6 +160,8 @@ static HWY_INLINE void WithReader(const PairTile& t, const F& f) {
       return f(PairReader<Q8Values, kValues>(t));
     case KvType::kQ4_0:
       return f(PairReader<Q4Values, kValues>(t));
+    case KvType::kF8E4M3:
+      return f(PairReader<F8Values, kValues>(t));
   }
 }
 

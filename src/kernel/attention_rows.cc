@@ -20,6 +20,7 @@ size_t ElementBits(KvType type) {
     case KvType::kBF16:
       return 16;
     case KvType::kQ8_0:
+    case KvType::kF8E4M3:
       return 8;
     case KvType::kQ4_0:
       break;

@@ -338,12 +338,24 @@ static void DecodeHalves(const uint8_t* src, const uint8_t* next, size_t n, uint
   }
 }
 
+static void DecodeF8(const uint8_t* src, const uint8_t* next, size_t n, uint8_t* dst) {
+  for (size_t i = 0; i < n; i += 32) {
+    hwy::Prefetch(next + i);
+    hn::StoreU(ToBf16(F8Values::Load(src, i), F8Values::Load(src, i + 16)), DU(),
+               reinterpret_cast<uint32_t*>(dst + 2 * i));
+  }
+}
+
 // A tile of keys as bf16. `next` is the tile that comes after it, to be fetched meanwhile.
 static const uint8_t* DecodeKeys(KvType type, const uint8_t* tile, const uint8_t* next,
                                  size_t head_dim, uint8_t* dst) {
   if (type == KvType::kBF16) return tile;
   if (type == KvType::kF16) {
     DecodeHalves(tile, next, head_dim * kTileTokens, dst);
+    return dst;
+  }
+  if (type == KvType::kF8E4M3) {
+    DecodeF8(tile, next, head_dim * kTileTokens, dst);
     return dst;
   }
   const uint8_t* scales = tile + ScaleOffset(type, PaddedDim(head_dim));
@@ -372,6 +384,10 @@ static const uint8_t* DecodeValues(KvType type, const uint8_t* tile, const uint8
   const size_t padded = PaddedDim(head_dim);
   if (type == KvType::kF16) {
     DecodeHalves(tile, next, padded * kTileTokens, dst);
+    return dst;
+  }
+  if (type == KvType::kF8E4M3) {
+    DecodeF8(tile, next, padded * kTileTokens, dst);
     return dst;
   }
   const uint8_t* scales = tile + ScaleOffset(type, padded);

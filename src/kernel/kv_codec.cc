@@ -20,7 +20,11 @@ constexpr TypeName kNames[] = {{KvType::kF32, "f32"},
                                {KvType::kF16, "f16"},
                                {KvType::kBF16, "bf16"},
                                {KvType::kQ8_0, "q8_0"},
-                               {KvType::kQ4_0, "q4_0"}};
+                               {KvType::kQ4_0, "q4_0"},
+                               {KvType::kF8E4M3, "f8_e4m3"},
+                               // As others call it.
+                               {KvType::kF8E4M3, "fp8"},
+                               {KvType::kF8E4M3, "fp8_e4m3"}};
 
 float Finite(float v, float max) { return v == v ? std::clamp(v, -max, max) : 0.0f; }
 
@@ -30,6 +34,31 @@ uint16_t Encode16(KvType type, float v) {
 }
 float Decode16(KvType type, uint16_t bits) {
   return type == KvType::kF16 ? HalfToFloat(bits) : BFloatToFloat(bits);
+}
+
+// E4M3: the exponent's bias is 7, values below 2^-6 have steps of 2^-9, and the code of all ones is
+// NaN, which nothing is stored as.
+constexpr float kMaxF8 = 448;
+uint8_t EncodeF8(float v) {
+  v = Finite(v, kMaxF8);
+  const float magnitude = std::abs(v);
+  uint32_t code;
+  if (magnitude < 1.0f / 64) {
+    code = static_cast<uint32_t>(std::nearbyint(magnitude * 512));  // 8: the least normal one
+  } else {
+    uint32_t bits;
+    std::memcpy(&bits, &magnitude, sizeof(bits));
+    bits += 0x7ffff + (bits >> 20 & 1);  // to the nearest, ties to even
+    code = (bits >> 20) - ((127 - 7) << 3);
+  }
+  return static_cast<uint8_t>(code | (std::signbit(v) ? 0x80 : 0));
+}
+float DecodeF8(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+  return code & 0x80 ? -magnitude : magnitude;
 }
 
 // One block of 32 as Q8_0 codes, or as Q4_0 codes + 8. Returns the scale.
@@ -67,6 +96,10 @@ void Store(KvType type, const float* v, size_t head_dim, size_t padded, size_t s
   if (type == KvType::kF32) {
     auto* out = reinterpret_cast<float*>(tile);
     for (size_t d = 0; d < head_dim; ++d) out[index(d)] = Finite(v[d], kMaxBFloat);
+    return;
+  }
+  if (type == KvType::kF8E4M3) {
+    for (size_t d = 0; d < head_dim; ++d) tile[index(d)] = EncodeF8(v[d]);
     return;
   }
   if (!Quantized(type)) {
@@ -107,6 +140,8 @@ void Copy(KvType type, const uint8_t* from, size_t from_slot, const From& from_i
     case KvType::kF16:
     case KvType::kBF16:
       return whole(uint16_t());
+    case KvType::kF8E4M3:
+      return whole(uint8_t());
     case KvType::kQ8_0:
       whole(uint8_t());
       break;
@@ -130,6 +165,8 @@ void Load(KvType type, const uint8_t* tile, size_t head_dim, size_t padded, size
     const size_t at = index(d);
     if (type == KvType::kF32) {
       v[d] = reinterpret_cast<const float*>(tile)[at];
+    } else if (type == KvType::kF8E4M3) {
+      v[d] = DecodeF8(tile[at]);
     } else if (!Quantized(type)) {
       v[d] = Decode16(type, reinterpret_cast<const uint16_t*>(tile)[at]);
     } else {
@@ -171,6 +208,8 @@ size_t KvTileBytes(KvType type, size_t head_dim) {
     case KvType::kF16:
     case KvType::kBF16:
       return padded * kTileTokens * sizeof(uint16_t);
+    case KvType::kF8E4M3:
+      return padded * kTileTokens;
     case KvType::kQ8_0:
     case KvType::kQ4_0:
       break;

@@ -4,8 +4,8 @@
 // reads: keys have a row for two dimensions, [64 tokens][2 dims], values one for two tokens,
 // [padded dim][2 tokens]. Rows lie in columns of 32 values (a line of the two-byte types), column
 // by column, since products take all rows of a column in turn: [values / 32][rows][32]. Q4_0 has
-// one byte per pair (first in the low nibble); Q8_0 and Q4_0 follow with f16 scales [head_dim /
-// 32][64 tokens].
+// one byte per pair (first in the low nibble), F8_E4M3 and Q8_0 one per value; Q8_0 and Q4_0 follow
+// with f16 scales [head_dim / 32][64 tokens].
 #pragma once
 
 #include <cstddef>

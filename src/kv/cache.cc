@@ -92,8 +92,11 @@ uint32_t KvLayout::PagesOf(uint32_t layer, uint32_t tokens) const {
   if (!Attends(layer)) return 0;
   tokens = std::min(tokens, MostRows(layer));
   const uint32_t all = Tiles(tokens);
-  // Exact rows, at the worst alignment.
-  if (Codes(layer)) return std::min(all, Tiles(codec->MostExact() - 1) + 1);
+  // Exact rows, at the worst alignment; whole tiles are coded where that is done beside the steps.
+  if (Codes(layer)) {
+    const uint32_t most = codec->MostExact();
+    return std::min(all, codec->lag() > 0 ? Tiles(most) : Tiles(most - 1) + 1);
+  }
   if (Borrows(layer)) return std::min(all, Tiles(share->MostExact()));
   if (Places(layer)) return std::min(all, 1u);
   if (window[layer] == 0) return all;
@@ -182,10 +185,14 @@ uint64_t KvCache::TableBytes(const KvLayout& layout) {
   for (uint32_t l = 0; l < layout.layers; ++l) attending += layout.Attends(l) ? 1 : 0;
   const uint64_t entries = attending * layout.groups() * Tiles(layout.reach()) * layout.sequences;
   const uint64_t pages = std::min(layout.total_pages(), kMaxPages);
-  const uint64_t coded = std::min(layout.coded().pages(), kMaxPages);
+  const CodedLayout codes = layout.coded();
+  const uint64_t coded = std::min(codes.pages(), kMaxPages);
+  const bool beside = codes.codec != nullptr && codes.codec->lag() > 0;
+  const uint64_t encoder =
+      beside ? TileEncoder::HeapBytes(layout.sequences, codes.layers.size()) : 0;
   return entries * sizeof(uint8_t*) + coded * (sizeof(uint8_t*) + sizeof(uint32_t)) +
          pages * (sizeof(uint32_t) + sizeof(uint16_t)) + layout.segments().heap_bytes() +
-         layout.shared().table_bytes() + layout.placed().table_bytes();
+         layout.shared().table_bytes() + layout.placed().table_bytes() + encoder;
 }
 
 Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
@@ -224,6 +231,7 @@ Result<KvCache> KvCache::Create(const KvLayout& layout, Ledger& ledger) {
   SNUG_ASSIGN(cache.shared_, SharedPairs::Create(layout.shared(), ledger));
   SNUG_ASSIGN(cache.placed_, PlacedRows::Create(layout.placed(), ledger));
   cache.added_.resize(cache.coding_.size());
+  cache.StartEncoder();
   return cache;
 }
 
@@ -266,8 +274,8 @@ uint64_t KvCache::held_bytes() const {
     }
   }
   return (uses_.size() - free_.size()) * page_bytes_ + states_.held_bytes() + kept +
-         rolled_.held_bytes() + coded_.held_bytes() + segments_.held_bytes() + shared_.held_bytes() +
-         placed_.held_bytes();
+         rolled_.held_bytes() + coded_.held_bytes() + segments_.held_bytes() +
+         shared_.held_bytes() + placed_.held_bytes();
 }
 
 void KvCache::IndexRows(uint32_t sequence, uint32_t layer, uint32_t tile, uint32_t first,
@@ -370,6 +378,7 @@ uint32_t KvCache::Truncate(uint32_t sequence, uint32_t length) {
 }
 
 void KvCache::Clear(uint32_t sequence) {
+  if (encoder_ != nullptr) encoder_->Discard(sequence);
   Sequence& s = sequences_[sequence];
   for (uint8_t*& page : s.pages) {
     if (page != nullptr) Drop(page);
@@ -387,8 +396,9 @@ void KvCache::Clear(uint32_t sequence) {
 }
 
 void KvCache::Copy(uint32_t from, uint32_t to) {
-  assert(from != to);
+  assert(from != to && layout_.place == nullptr);
   Clear(to);
+  if (encoder_ != nullptr) encoder_->Discard(from);
   const Sequence& source = sequences_[from];
   Sequence& target = sequences_[to];
   for (size_t i = 0; i < source.pages.size(); ++i) {
@@ -404,6 +414,8 @@ void KvCache::Copy(uint32_t from, uint32_t to) {
   coded_.Copy(from, to);
   segments_.Copy(from, to);
   shared_.Copy(from, to);
+  BeginCoding(from);
+  BeginCoding(to);
 }
 
 uint32_t KvCache::Share(uint32_t from, uint32_t to, uint32_t length) {

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,6 +30,7 @@
 #include "kv/codec/codec.h"
 #include "kv/coded_pages.h"
 #include "kv/coded_segments.h"
+#include "kv/encoder.h"
 #include "kv/keep/keep.h"
 #include "kv/kept_rows.h"
 #include "kv/place/place.h"
@@ -60,6 +62,7 @@ struct KvLayout {
   std::optional<KeyRotation> rolling;
   // What takes rows over, of layers without a window; null: nothing.
   std::shared_ptr<const KvCodec> codec;
+  std::function<void()> encode_delay;  // test hook, see TileEncoder
   // Which rows a decoded token reads, of layers without a window; null: all.
   std::shared_ptr<const RowMethod> read;
   // How layers share rows, and which: the lower layer of each pair, of layers without a window.
@@ -173,7 +176,8 @@ class KvCache {
   void EndPrompt(uint32_t sequence);
   // After Commit of one token: drops or merges what does not stay.
   void DropRows(uint32_t sequence, ThreadPool& pool);
-  // After Commit of one token: the codec takes over what has grown old.
+  // After Commit of one token: the codec takes over what has grown old, or what was coded beside
+  // the steps since it had (KvCodec::lag).
   void EncodeRows(uint32_t sequence, ThreadPool& pool);
   // After Commit of one token: layers share what has grown old.
   void ShareRows(uint32_t sequence, ThreadPool& pool);
@@ -256,6 +260,11 @@ class KvCache {
   bool EncodeSegments(uint32_t sequence, uint32_t layer, ThreadPool& pool);
   // A pair merges what it is due, of rows that both of its layers hold.
   void SharePair(uint32_t sequence, uint32_t pair, ThreadPool& pool);
+  // Where the codec codes beside the steps: makes what does, has it begin what will be read coded
+  // `lag` tokens later, and takes over what is read from now on.
+  void StartEncoder();
+  void BeginCoding(uint32_t sequence);
+  void TakeOver(uint32_t sequence, ThreadPool& pool);
   // Pages all of whose rows are coded go back to the pool.
   void FreeCoded(uint32_t sequence, uint32_t layer);
 
@@ -282,8 +291,9 @@ class KvCache {
   std::vector<CodedPages::Added> added_;  // [coding_] of EncodeRows
   SharedPairs shared_;
   PlacedRows placed_;
-  std::vector<uint32_t> placing_;     // the layers whose rows live elsewhere
-  std::vector<uint32_t> placed_row_;  // [layers] their number among those
+  std::vector<uint32_t> placing_;         // the layers whose rows live elsewhere
+  std::vector<uint32_t> placed_row_;      // [layers] their number among those
+  std::unique_ptr<TileEncoder> encoder_;  // the last: it ends before what it reads and writes does
 };
 
 }  // namespace snug

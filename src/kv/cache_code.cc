@@ -35,7 +35,7 @@ void KvCache::StoreExact(uint32_t sequence, uint32_t layer) {
 void KvCache::EncodeTile(uint32_t sequence, uint32_t layer, const CodedPages::Added& added,
                          uint32_t tile, uint32_t head) {
   const uint8_t* exact = table(sequence, layer)[tile];
-  coded_.Encode(sequence, coded_row_[layer], added, tile, head, layout_.key_type,
+  coded_.Encode(sequence, coded_row_[layer], added, {head, tile}, layout_.key_type,
                 exact + head * key_tile_,
                 exact + layout_.kv_heads * key_tile_ + head * value_tile_);
 }
@@ -94,6 +94,10 @@ void KvCache::EncodeRows(uint32_t sequence, ThreadPool& pool) {
     if (any) segments_.EndToken(sequence, held);
     return;
   }
+  if (encoder_ != nullptr) {
+    TakeOver(sequence, pool);
+    return BeginCoding(sequence);
+  }
   for (size_t i = 0; i < coding_.size(); ++i) {
     added_[i] = coded_.Grow(sequence, static_cast<uint32_t>(i), rows(sequence, coding_[i]));
     any = any || added_[i].any();
@@ -108,6 +112,55 @@ void KvCache::EncodeRows(uint32_t sequence, ThreadPool& pool) {
     }
   });
   for (const uint32_t layer : coding_) FreeCoded(sequence, layer);
+}
+
+void KvCache::StartEncoder() {
+  if (layout_.coded().codec == nullptr || layout_.codec->lag() == 0 || coding_.empty()) return;
+  assert(layout_.codec->Extremes() == 0 && layout_.key_type == layout_.value_type);
+  std::vector<TileEncoder::Layer> layers;
+  for (uint32_t s = 0; s < sequences_.size(); ++s) {
+    for (const uint32_t l : coding_) {
+      const TileCodec& codec = coded_.codec(coded_row_[l]);
+      assert(codec.key_group() == kTileTokens && codec.value_group() == kTileTokens);
+      layers.push_back({&codec, tiles(s, l), coded_.pages(s, coded_row_[l])});
+    }
+  }
+  const TileEncoder::Options options{static_cast<uint32_t>(sequences_.size()),
+                                     static_cast<uint32_t>(coding_.size()),
+                                     layout_.kv_heads,
+                                     layout_.key_type,
+                                     key_tile_,
+                                     value_tile_,
+                                     layout_.encode_delay};
+  encoder_ = std::make_unique<TileEncoder>(options, std::move(layers));
+}
+
+void KvCache::BeginCoding(uint32_t sequence) {
+  if (encoder_ == nullptr) return;
+  const KvCodec& codec = *layout_.codec;
+  const uint32_t held = length(sequence);
+  // What no token of the context would read coded need not be.
+  const uint32_t due = codec.CodedKeys(std::min(held + codec.lag(), layout_.context));
+  assert(due <= held && due == codec.CodedValues(std::min(held + codec.lag(), layout_.context)));
+  const uint32_t end = due / kTileTokens;
+  const uint32_t first = std::max<uint32_t>(encoder_->begun(sequence),  //
+                                            codec.CodedKeys(held) / kTileTokens);
+  if (first >= end) return;
+  for (const uint32_t layer : coding_) {
+    coded_.MakePages(sequence, coded_row_[layer], first, end);
+  }
+  encoder_->Begin(sequence, first, end);
+}
+
+void KvCache::TakeOver(uint32_t sequence, ThreadPool& pool) {
+  const uint32_t held = length(sequence), due = layout_.codec->CodedKeys(held);
+  if (due == coded(sequence, coding_.front()).keys) return;
+  assert(due / kTileTokens <= encoder_->begun(sequence));
+  encoder_->Finish(sequence, due / kTileTokens, pool);
+  for (const uint32_t layer : coding_) {
+    coded_.Grow(sequence, coded_row_[layer], held);
+    FreeCoded(sequence, layer);
+  }
 }
 
 }  // namespace snug

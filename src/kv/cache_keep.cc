@@ -7,6 +7,8 @@
 namespace snug {
 
 void KvCache::BeginPrompt(uint32_t sequence, uint32_t tokens, std::string_view text) {
+  // Rows that are due are coded with the prompt's.
+  if (encoder_ != nullptr) encoder_->Discard(sequence);
   kept_.BeginPrompt(sequence, length(sequence), tokens, text);
   segments_.BeginPrompt(sequence, length(sequence), tokens);
 }
@@ -61,6 +63,7 @@ void KvCache::EndPrompt(uint32_t sequence) {
   sequences_[sequence].length += kept_.prompt_tokens();
   kept_.EndPrompt();
   segments_.EndPrompt();
+  BeginCoding(sequence);
 }
 
 void KvCache::DropRows(uint32_t sequence, ThreadPool& pool) {

@@ -83,31 +83,35 @@ CodedPages::Added CodedPages::Grow(uint32_t sequence, uint32_t layer, uint32_t t
   const Added added{l.keys, layout_.codec->CodedKeys(tokens), l.values,
                     layout_.codec->CodedValues(tokens)};
   assert(added.key_to >= l.keys && added.value_to >= l.values);
-  for (uint32_t t = added.first_tile(); t < added.end_tile(); ++t) {
-    if (l.pages[t] == nullptr) l.pages[t] = Take();
-  }
+  MakePages(sequence, layer, added.first_tile(), added.end_tile());
   l.keys = added.key_to;
   l.values = added.value_to;
   return added;
 }
 
-void CodedPages::Encode(uint32_t sequence, uint32_t layer, const Added& added, uint32_t tile,
-                        uint32_t head, KvType type, const uint8_t* keys, const uint8_t* values) {
-  uint8_t* page = At(sequence, layer).pages[tile];
-  const TileCodec& codec = *tiles_[layer];
+void CodedPages::MakePages(uint32_t sequence, uint32_t layer, uint32_t first, uint32_t end) {
+  Layer& l = At(sequence, layer);
+  for (uint32_t t = first; t < end; ++t) {
+    if (l.pages[t] == nullptr) l.pages[t] = Take();
+  }
+}
+
+void CodedPages::EncodeTile(const TileCodec& codec, const Added& added, TileAt at, uint32_t heads,
+                            KvType type, const uint8_t* keys, const uint8_t* values,
+                            uint8_t* page) {
   const auto slots = [&](uint32_t from, uint32_t to, const auto& encode) {
-    from = std::max(from, tile * kTile);
-    to = std::min(to, (tile + 1) * kTile);
-    if (from < to) encode(from - tile * kTile, to - from);
+    from = std::max(from, at.tile * kTile);
+    to = std::min(to, (at.tile + 1) * kTile);
+    if (from < to) encode(from - at.tile * kTile, to - from);
   };
   slots(added.key_from, added.key_to, [&](size_t slot, size_t n) {
-    if (head % codec.key_heads() != 0) return;
-    codec.EncodeKeys(type, keys, {head, tile}, slot, n,
-                     page + head / codec.key_heads() * codec.key_tile_bytes());
+    if (at.head % codec.key_heads() != 0) return;
+    codec.EncodeKeys(type, keys, at, slot, n,
+                     page + at.head / codec.key_heads() * codec.key_tile_bytes());
   });
   slots(added.value_from, added.value_to, [&](size_t slot, size_t n) {
     codec.EncodeValues(type, values, slot, n,
-                       page + codec.key_bytes(layout_.heads) + head * codec.value_tile_bytes());
+                       page + codec.key_bytes(heads) + at.head * codec.value_tile_bytes());
   });
 }
 

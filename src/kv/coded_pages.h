@@ -45,9 +45,17 @@ class CodedPages {
   };
   // Makes pages for what the codec takes over of a layer that now holds `tokens` tokens.
   Added Grow(uint32_t sequence, uint32_t layer, uint32_t tokens);
+  // Makes those of tiles [first, end) which have none yet.
+  void MakePages(uint32_t sequence, uint32_t layer, uint32_t first, uint32_t end);
   // Codes what one tile of a head has of it, from where attention stored it.
-  void Encode(uint32_t sequence, uint32_t layer, const Added& added, uint32_t tile, uint32_t head,
-              KvType type, const uint8_t* keys, const uint8_t* values);
+  void Encode(uint32_t sequence, uint32_t layer, const Added& added, TileAt at, KvType type,
+              const uint8_t* keys, const uint8_t* values) {
+    EncodeTile(*tiles_[layer], added, at, layout_.heads, type, keys, values,
+               At(sequence, layer).pages[at.tile]);
+  }
+  // The same, to a page of `heads` KV heads.
+  static void EncodeTile(const TileCodec& codec, const Added& added, TileAt at, uint32_t heads,
+                         KvType type, const uint8_t* keys, const uint8_t* values, uint8_t* page);
 
   // The rows of these tokens of a layer, ascending and at most Extremes(), stay exact; they are to
   // be stored before they are coded.
@@ -63,6 +71,11 @@ class CodedPages {
   void Clear(uint32_t sequence);
   // `to`, which is empty, becomes what `from` is.
   void Copy(uint32_t from, uint32_t to);
+  const TileCodec& codec(uint32_t layer) const { return *tiles_[layer]; }
+  // By tile, or null; the table stays where it is.
+  uint8_t* const* pages(uint32_t sequence, uint32_t layer) {
+    return At(sequence, layer).pages.data();
+  }
   uint64_t page_bytes() const { return page_bytes_; }
   uint64_t held_bytes() const;
 

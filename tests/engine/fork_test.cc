@@ -21,6 +21,10 @@ EngineOptions ForkOptions(const std::string& arch, Seam seam, const std::string&
   };
   if (seam == Seam::kKeep) set(ParseKeep(spec), &o.keep);
   if (seam == Seam::kCodec) set(ParseCodec(spec), &o.codec);
+  if (o.codec != nullptr && o.codec->needs_codebooks() && testing::Exists(o.model_path)) {
+    EngineOptions training = TinyOptions(arch);
+    o.codebooks = testing::LearnCodebooks(training, 2, false);
+  }
   if (seam == Seam::kRead) set(ParseRead(spec), &o.read);
   if (seam == Seam::kShare) set(ParseShare(spec), &o.share);
   return o;
@@ -58,6 +62,7 @@ TEST(EngineFork, BothGoOnAsIfAlone) {
       {"qwen2", Seam::kKeep, "h2o:budget=40", true},
       {"qwen2", Seam::kCodec, "kivi:group=16,residual=32"},
       {"llama", Seam::kCodec, "zipcache:gap=32"},
+      {"llama", Seam::kCodec, "million:residual=64,lag=30"},
       {"llama", Seam::kCodec, "rotatekv:residual=20,sinks=3,sort=off"},
       {"qwen2", Seam::kRead, "quest:tokens=1/4"},
       {"llama", Seam::kShare, "minicache:start=0,residual=16"},

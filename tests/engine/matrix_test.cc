@@ -52,7 +52,8 @@ std::string Small(std::string_view name, const std::string& otherwise) {
 
 std::vector<Choice> Types(const std::string& codebooks, const std::string& permutation) {
   std::vector<Choice> all;
-  for (const KvType type : {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0}) {
+  for (const KvType type :
+       {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0, KvType::kF8E4M3}) {
     all.push_back({std::string(KvTypeName(type)),
                    [type](EngineOptions& o) { o.key_type = o.value_type = type; }});
   }

@@ -110,7 +110,8 @@ TEST(EngineRead, ChunksThreadsStepsBatchesAndPlaceChangeNothing) {
 }
 
 TEST(EngineRead, AllCacheTypes) {
-  for (const KvType type : {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0}) {
+  for (const KvType type :
+       {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0, KvType::kF8E4M3}) {
     EngineOptions o = ReadOptions("qwen2", kReadSpecs[0]);
     SNUG_NEED(o.model_path);
     o.key_type = o.value_type = type;

@@ -330,7 +330,7 @@ TEST(KvCodec, CopiesAreWhatWasStored) {
   std::normal_distribution<float> normal;
   constexpr size_t kDim = 96;
   for (const KvType type :
-       {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0}) {
+       {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0, KvType::kF8E4M3}) {
     std::vector<uint8_t> from(KvTileBytes(type, kDim)), to(from.size()), expected;
     std::vector<float> row(kDim);
     for (size_t slot = 0; slot < kTileTokens; ++slot) {

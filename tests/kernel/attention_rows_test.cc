@@ -23,9 +23,11 @@ struct Shape {
   bool sinks = false;
 };
 constexpr Shape kShapes[] = {
-    {KvType::kF32, 4, 2, 32},         {KvType::kF16, 6, 2, 64},          {KvType::kBF16, 4, 1, 64},
-    {KvType::kQ8_0, 4, 2, 32, 20.0f}, {KvType::kQ4_0, 2, 2, 64},         {KvType::kF16, 2, 2, 10},
-    {KvType::kF16, 8, 1, 256},        {KvType::kF16, 4, 2, 32, 0, true},
+    {KvType::kF32, 4, 2, 32},    {KvType::kF16, 6, 2, 64},
+    {KvType::kBF16, 4, 1, 64},   {KvType::kQ8_0, 4, 2, 32, 20.0f},
+    {KvType::kQ4_0, 2, 2, 64},   {KvType::kF16, 2, 2, 10},
+    {KvType::kF16, 8, 1, 256},   {KvType::kF16, 4, 2, 32, 0, true},
+    {KvType::kF8E4M3, 4, 2, 40},
 };
 constexpr uint32_t kTokens = 700;
 

@@ -136,7 +136,10 @@ const Shape kShapes[] = {{KvType::kF16, KvType::kF16, 12, 2, 128, 0, 0},
                          {KvType::kF16, KvType::kF16, 8, 2, 64, 0, 0, true},
                          {KvType::kQ8_0, KvType::kF16, 4, 4, 32, 128, 50, true},
                          {KvType::kF16, KvType::kF16, 8, 2, 64, 0, 0, false, true},
-                         {KvType::kQ8_0, KvType::kQ4_0, 6, 3, 32, 0, 30, true, true}};
+                         {KvType::kQ8_0, KvType::kQ4_0, 6, 3, 32, 0, 30, true, true},
+                         {KvType::kF8E4M3, KvType::kF8E4M3, 12, 2, 128, 0, 0},
+                         {KvType::kF8E4M3, KvType::kF16, 5, 1, 80, 100, 0},
+                         {KvType::kQ8_0, KvType::kF8E4M3, 4, 2, 96, 0, 30, true, true}};
 
 TEST(Attention, EqualsTheReferenceOnEveryTarget) {
   for (const int64_t target : RunnableTargets()) {
@@ -199,7 +202,8 @@ TEST(KvCodec, StoresWithinTheTypesPrecisionAndFinite) {
                                         {KvType::kF16, 1e-3f},
                                         {KvType::kBF16, 8e-3f},
                                         {KvType::kQ8_0, 1.0f / 127},
-                                        {KvType::kQ4_0, 1.0f / 7}}) {
+                                        {KvType::kQ4_0, 1.0f / 7},
+                                        {KvType::kF8E4M3, 1.0f / 16}}) {
     constexpr size_t kDim = 96;
     std::vector<uint8_t> tile(KvTileBytes(type, kDim));
     std::vector<std::vector<float>> rows(kTileTokens, std::vector<float>(kDim));

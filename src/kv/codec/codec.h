@@ -45,6 +45,11 @@ class KvCodec : public KvMethod {
   virtual uint32_t CodedValues(uint32_t tokens) const = 0;
   // Tokens at most that are not coded, keys and values, the one that a step adds included.
   virtual uint32_t MostExact() const = 0;
+  // Tokens that pass while rows are coded beside the steps (encoder.h): what CodedKeys says of
+  // `tokens` + lag() tokens, at most `tokens`, is begun after `tokens`, and read coded lag() later,
+  // whenever it was done. 0: rows are coded between steps, and read coded at once. Of codecs of
+  // tiles alone whose groups are whole tiles, keys and values of the same tokens, no Extremes().
+  virtual uint32_t lag() const { return 0; }
   // Its tiles of a layer, for KV heads of a size; they live no longer than the codec. kUsage where
   // it has none; null where it codes segments.
   virtual Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*kv_heads*/,

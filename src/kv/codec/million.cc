@@ -1,6 +1,6 @@
 // MILLION (Wang et al. 2025, arXiv 2504.03661): sub-vectors of keys and values as numbers of
 // centroids that were learnt for the model; the newest tokens stay exact, and are coded `residual`
-// at once.
+// at once, beside the steps of the `lag` tokens that follow.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,17 +18,23 @@ constexpr SpecParameter kParameters[] = {
     {"dims", "channels that share a code of 8 bits, 2 or 4", "2", 2, 4, true},
     {"residual", "newest tokens that stay exact at most, a multiple of 64", "128", kTileTokens,
      65536, true},
+    {"lag",
+     "tokens for which rows stay exact while they are coded on a thread beside the steps (0: coded "
+     "between steps)",
+     "32", 0, 65536, true},
 };
 
 class Million final : public KvCodec {
  public:
-  Million(uint32_t dims, uint32_t residual) : dims_(dims), residual_(residual) {}
+  Million(uint32_t dims, uint32_t residual, uint32_t lag)
+      : dims_(dims), residual_(residual), lag_(lag) {}
 
   uint32_t CodedKeys(uint32_t tokens) const override {
-    return tokens == 0 ? 0 : (tokens - 1) / residual_ * residual_;
+    return tokens <= lag_ ? 0 : (tokens - lag_ - 1) / residual_ * residual_;
   }
   uint32_t CodedValues(uint32_t tokens) const override { return CodedKeys(tokens); }
-  uint32_t MostExact() const override { return residual_ + 1; }
+  uint32_t MostExact() const override { return residual_ + lag_ + 1; }
+  uint32_t lag() const override { return lag_; }
   Result<std::shared_ptr<const TileCodec>> Tiles(uint32_t /*kv_heads*/, uint32_t head_dim,
                                                  uint32_t layer) const override {
     if (head_dim % kPassChannels != 0) {
@@ -60,7 +66,7 @@ class Million final : public KvCodec {
   }
 
  private:
-  const uint32_t dims_, residual_;
+  const uint32_t dims_, residual_, lag_;
   std::shared_ptr<const Codebooks> books_;
 };
 
@@ -77,7 +83,8 @@ Result<std::shared_ptr<KvCodec>> Make(std::span<const double> values) {
     return refuse(1, fmt::format("is no multiple of the {} tokens of a page", kTileTokens),
                   fmt::format("for example residual={}", residual / kTileTokens * kTileTokens));
   }
-  return std::shared_ptr<KvCodec>(std::make_shared<Million>(dims, residual));
+  return std::shared_ptr<KvCodec>(
+      std::make_shared<Million>(dims, residual, static_cast<uint32_t>(values[2])));
 }
 
 }  // namespace
