@@ -1,7 +1,8 @@
 // Products of a few float rows with tiles of few-bit codes (affine_codec.h), in integers. A row,
 // once times the scales of a group, becomes signed bytes, a = step * byte with step = max |a| /
-// 127, which meet the codes in exact integer sums: each product is within step / 2 * (2^bits - 1)
-// of that in float32. The zeros' part is float32. Included once per target.
+// 127; with codes of 4 bits, which are worth it, two planes of bytes, a = step (128 high + low)
+// with step = max |a| / 16256. They meet the codes in exact integer sums: each product is within
+// step / 2 * (2^bits - 1) of that in float32. The zeros' part is float32. Included once per target.
 #if defined(SNUG_KERNEL_AFFINE_PRODUCTS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SNUG_KERNEL_AFFINE_PRODUCTS_INL_H
 #undef SNUG_KERNEL_AFFINE_PRODUCTS_INL_H
@@ -16,8 +17,10 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-inline constexpr float kByteTop = 127;
-inline constexpr size_t kCodeRows = 3;  // rows of x whose sums stay in registers
+constexpr size_t PlanesOf(size_t bits) { return bits == 2 ? 1 : 2; }
+constexpr float TopOf(size_t bits) { return PlanesOf(bits) == 1 ? 127 : 127 * 128; }
+// Rows of x whose sums stay in registers.
+constexpr size_t CodeRows(size_t bits) { return 4 - PlanesOf(bits); }
 
 // A tile of keys or of values: codes with scales and zeros of [groups, rows] (keys: of token groups
 // by channel; values: of channel groups by token), or rows of floats.
@@ -35,12 +38,13 @@ struct Tile {
 
 // Rows of x times the scales of a group.
 struct Folded {
-  int8_t* bytes;            // [n, rows]
+  int8_t* bytes;            // [n, planes, rows]
   float steps[kRowTile];    // of the bytes
   float offsets[kRowTile];  // x times the zeros
 };
 
-// to [n] = n values, a multiple of 16, times `inverse`.
+// to [planes, n] = n values, a multiple of 16, times `inverse`.
+template <size_t kPlanes>
 static HWY_INLINE void ToBytes(const float* x, size_t n, float inverse, int8_t* to) {
   const DF d;
   const VF by = hn::Set(d, inverse);
@@ -50,13 +54,27 @@ static HWY_INLINE void ToBytes(const float* x, size_t n, float inverse, int8_t* 
     const __m256i b = _mm256_cvtps_epi32(hn::Mul(hn::LoadU(d, x + i + 8), by).raw);
     const __m256i v = _mm256_packs_epi32(a, b);  // four of a, four of b, then the others
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(v, v), order);
+    __m256i high = v, low = v;
+    if constexpr (kPlanes == 2) {
+      high = _mm256_mulhrs_epi16(v, _mm256_set1_epi16(256));  // (v + 64) >> 7
+      low = _mm256_sub_epi16(v, _mm256_slli_epi16(high, 7));
+    }
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(high, low), order);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_castsi256_si128(bytes));
+    if constexpr (kPlanes == 2) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + n + i), _mm256_extracti128_si256(bytes, 1));
+    }
 #else
-    for (size_t k = 0; k < 16; k += kLanes) {
+    for (size_t k = i; k < i + 16; k += kLanes) {
       const hn::Rebind<int8_t, DI> d8;
-      const VI v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i + k), by));
-      hn::StoreU(hn::DemoteTo(d8, v), d8, to + i + k);
+      const VI v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + k), by));
+      if constexpr (kPlanes == 1) {
+        hn::StoreU(hn::DemoteTo(d8, v), d8, to + k);
+      } else {
+        const VI high = hn::ShiftRight<7>(hn::Add(v, hn::Set(DI(), 64)));
+        hn::StoreU(hn::DemoteTo(d8, high), d8, to + k);
+        hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<7>(high))), d8, to + n + k);
+      }
     }
 #endif
   }
@@ -86,10 +104,12 @@ static HWY_INLINE void FoldR(const Tile& t, size_t g, size_t first, const float*
   for (size_t r = 0; r < R; ++r) {
     to->offsets[first + r] = hn::GetLane(hn::SumOfLanes(d, offset[r]));
     const float max = hn::GetLane(hn::MaxOfLanes(d, most[r]));
-    to->steps[first + r] = max / kByteTop;
+    to->steps[first + r] = max / TopOf(t.bits);
     // A max so small that its inverse is none has no part in any sum.
-    const float inverse = max > 1e-30f ? kByteTop / max : 0;
-    ToBytes(products + r * rows, rows, inverse, to->bytes + (first + r) * rows);
+    const float inverse = max > 1e-30f ? TopOf(t.bits) / max : 0;
+    int8_t* bytes = to->bytes + (first + r) * PlanesOf(t.bits) * rows;
+    t.bits == 2 ? ToBytes<PlanesOf(2)>(products + r * rows, rows, inverse, bytes)
+                : ToBytes<PlanesOf(4)>(products + r * rows, rows, inverse, bytes);
   }
 }
 
@@ -103,10 +123,10 @@ static HWY_NOINLINE void Fold(const Tile& t, size_t g, const float* x, size_t x_
 // Rows after which sums of 16 bits (AVX2), each over pairs of products, are added to wider ones.
 constexpr size_t SafeRows(size_t bits) { return bits == 2 ? 128 : 32; }
 
-// The sums of one row of x: kWide lanes. Compilers keep named vectors in registers where they would
-// not an array.
+// The sums of one row of x and one plane: kWide lanes. Compilers keep named vectors in registers
+// where they would not an array.
 template <size_t kBits>
-struct RowSums {
+struct PlaneSums {
 #if HWY_TARGET == HWY_AVX2
   static_assert(127 * ((1 << kBits) - 1) * SafeRows(kBits) / 2 < 32768);
   __m256i sum0, sum1;
@@ -118,10 +138,12 @@ struct RowSums {
     sum1 = _mm256_add_epi16(sum1, _mm256_maddubs_epi16(codes[1].raw, x));
     asm("" : "+x"(sum0), "+x"(sum1));
   }
+  // Adds `kBy` times the sums.
+  template <int kBy>
   HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    const __m256i ones = _mm256_set1_epi16(1);
-    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(sum0, ones)});
-    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(sum1, ones)});
+    const __m256i by = _mm256_set1_epi16(kBy);
+    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(sum0, by)});
+    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(sum1, by)});
   }
 #else
   VI sum[kPass];
@@ -132,24 +154,50 @@ struct RowSums {
     const VU x = Broadcast4(bytes);
     for (size_t k = 0; k < kPass; ++k) sum[k] = QuadDot(sum[k], codes[k], x);
   }
+  template <int kBy>
   HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    for (size_t k = 0; k < kPass; ++k) sums[k] = hn::Add(sums[k], sum[k]);
+    static_assert(kBy == 1 || kBy == 128);
+    for (size_t k = 0; k < kPass; ++k) {
+      sums[k] = hn::Add(sums[k], kBy == 1 ? sum[k] : hn::ShiftLeft<7>(sum[k]));
+    }
   }
 #endif
 };
 
-// R rows of x, one or kCodeRows.
+// Of all its planes.
+template <size_t kBits>
+struct RowSums {
+  PlaneSums<kBits> high, low;
+  HWY_INLINE void Clear() {
+    high.Clear();
+    if constexpr (PlanesOf(kBits) == 2) low.Clear();
+  }
+  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* bytes, size_t rows) {
+    high.Add(codes, bytes);
+    if constexpr (PlanesOf(kBits) == 2) low.Add(codes, bytes + rows);
+  }
+  HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
+    if constexpr (PlanesOf(kBits) == 2) {
+      high.template AddTo<128>(sums);
+      low.template AddTo<1>(sums);
+    } else {
+      high.template AddTo<1>(sums);
+    }
+  }
+};
+
+// R rows of x, one or CodeRows.
 template <size_t kBits, size_t R>
 struct CodeSums {
-  static_assert(R == 1 || R == 3);
   RowSums<kBits> a, b, c;
   HWY_INLINE void Clear() {
     a.Clear();
-    if constexpr (R > 1) b.Clear(), c.Clear();
+    if constexpr (R > 1) b.Clear();
+    if constexpr (R > 2) c.Clear();
   }
-  // Quad P of a block's rows.
+  // Quad P of a block's rows, of `rows` in all.
   template <size_t P>
-  HWY_INLINE void AddQuad(const uint8_t* block, const int8_t* bytes, size_t stride) {
+  HWY_INLINE void AddQuad(const uint8_t* block, const int8_t* bytes, size_t rows) {
     VU codes[kPass];
     const VU mask = hn::Set(DU(), ((1u << kBits) - 1) * 0x01010101u);
     HWY_UNROLL(4)
@@ -162,11 +210,10 @@ struct CodeSums {
       }
     }
     bytes += 4 * P;
-    a.Add(codes, bytes);
-    if constexpr (R > 1) {
-      b.Add(codes, bytes + stride);
-      c.Add(codes, bytes + 2 * stride);
-    }
+    const size_t stride = PlanesOf(kBits) * rows;
+    a.Add(codes, bytes, rows);
+    if constexpr (R > 1) b.Add(codes, bytes + stride, rows);
+    if constexpr (R > 2) c.Add(codes, bytes + 2 * stride, rows);
   }
 };
 
@@ -176,7 +223,7 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
                                       size_t first, float* to) {
   constexpr size_t kBlock = AffineBlockRows(kBits);
   constexpr size_t kSafe = SafeRows(kBits);
-  const int8_t* bytes = x.bytes + first * rows;
+  const int8_t* bytes = x.bytes + first * PlanesOf(kBits) * rows;
   VI sums[R][kPass];
   for (size_t r = 0; r < R; ++r) {
     for (size_t k = 0; k < kPass; ++k) sums[r][k] = hn::Zero(DI());
@@ -194,10 +241,8 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
       }
     }
     part.a.AddTo(sums[0]);
-    if constexpr (R > 1) {
-      part.b.AddTo(sums[1]);
-      part.c.AddTo(sums[2]);
-    }
+    if constexpr (R > 1) part.b.AddTo(sums[1]);
+    if constexpr (R > 2) part.c.AddTo(sums[2]);
   }
   const DF d;
   for (size_t r = 0; r < R; ++r) {
@@ -212,10 +257,9 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
 template <size_t kBits>
 static HWY_NOINLINE void MultiplyCodes(const uint8_t* blocks, size_t rows, const Folded& x,
                                        size_t n, float* sums) {
+  constexpr size_t kRows = CodeRows(kBits);
   size_t r = 0;
-  for (; r + kCodeRows <= n; r += kCodeRows) {
-    MultiplyCodesR<kBits, kCodeRows>(blocks, rows, x, r, sums);
-  }
+  for (; r + kRows <= n; r += kRows) MultiplyCodesR<kBits, kRows>(blocks, rows, x, r, sums);
   for (; r < n; ++r) MultiplyCodesR<kBits, 1>(blocks, rows, x, r, sums);
 }
 

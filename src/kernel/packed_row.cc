@@ -47,6 +47,8 @@ void Move(KvType type, const Place& place, size_t head_dim, size_t slot, Tile* t
     case KvType::kF16:
     case KvType::kBF16:
       return MoveElements<uint16_t, kPack>(place, head_dim, tile, packed);
+    case KvType::kF8E4M3:
+      return MoveElements<uint8_t, kPack>(place, head_dim, tile, packed);
     case KvType::kQ8_0:
       MoveElements<uint8_t, kPack>(place, head_dim, tile, packed);
       break;
@@ -86,6 +88,8 @@ size_t PackedBytes(KvType type, size_t head_dim) {
     case KvType::kF16:
     case KvType::kBF16:
       return head_dim * sizeof(uint16_t);
+    case KvType::kF8E4M3:
+      return head_dim;
     case KvType::kQ8_0:
       return head_dim + scales;
     case KvType::kQ4_0:

@@ -89,7 +89,8 @@ TEST(EnginePlace, ShortPromptsAndAllTypes) {
   o.model_path = model.Write();
   o.channels = testing::RankChannels(o, "place_types");
   o.logit_rows = 1;
-  for (const KvType type : {KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0}) {
+  for (const KvType type :
+       {KvType::kF16, KvType::kBF16, KvType::kF8E4M3, KvType::kQ8_0, KvType::kQ4_0}) {
     for (const char* read : {"quest:tokens=48,dense-layers=0,page=8",
                              "double-sparsity:tokens=40,dense-layers=0,channels=1/2"}) {
       o.key_type = o.value_type = type;

@@ -132,11 +132,14 @@ TEST(AffineCodec, AttentionEqualsTheReferenceOverDecodedRows) {
   }
 }
 
-// Integer products round queries and weights to 15 bits.
+// Integer products round queries and weights, times scales, to 8 bits, beside codes of 4 bits
+// to 15.
 TEST(AffineCodec, IntegerProductsAreNearTheReference) {
   for (const Shape& s : kShapes) {
-    testing::ExpectAttentionEqualsReference(s.heads, AffineCodec(s.format), kCounts,
-                                            {.tolerance = 3e-4});
+    const bool coarse = s.format.key_bits == 2 || s.format.value_bits == 2;
+    testing::ExpectAttentionEqualsReference(
+        s.heads, AffineCodec(s.format), kCounts,
+        {.tolerance = coarse ? 4e-2 : 3e-4, .mean = coarse ? 4e-3 : 1e-4});
   }
 }
 

@@ -11,8 +11,8 @@ namespace snug {
 namespace {
 
 constexpr std::pair<size_t, size_t> kMoves[] = {{0, 63}, {17, 16}, {62, 31}, {5, 6}};
-constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0,
-                             KvType::kQ4_0};
+constexpr KvType kTypes[] = {KvType::kF32,    KvType::kF16,  KvType::kBF16,
+                             KvType::kF8E4M3, KvType::kQ8_0, KvType::kQ4_0};
 
 TEST(PackedRow, MovesAsTheTilesCopiesDo) {
   std::mt19937 rng(3);

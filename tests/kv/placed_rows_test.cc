@@ -116,9 +116,9 @@ void ExpectRows(const PlacedLayout& l, const RowPages& pages, const ChosenRows& 
 
 // Types and sizes of which rows lie within blocks of the file, across them, and fill several.
 TEST(PlacedRows, FetchesWhatWasWritten) {
-  const std::pair<KvType, uint32_t> shapes[] = {{KvType::kF16, 64},   {KvType::kF16, 80},
-                                                {KvType::kQ8_0, 128}, {KvType::kQ4_0, 32},
-                                                {KvType::kF32, 512},  {KvType::kF32, 1024}};
+  const std::pair<KvType, uint32_t> shapes[] = {
+      {KvType::kF16, 64},    {KvType::kF16, 80},  {KvType::kQ8_0, 128}, {KvType::kQ4_0, 32},
+      {KvType::kF8E4M3, 80}, {KvType::kF32, 512}, {KvType::kF32, 1024}};
   for (const auto& [type, dim] : shapes) {
     const PlacedLayout l = Layout("disk:hot=0", type, dim, 40);
     Ledger ledger(256 * kMiB);
