@@ -1,8 +1,8 @@
 // Products of a few float rows with tiles of few-bit codes (affine_codec.h), in integers. A row,
-// once times the scales of a group, becomes signed bytes, a = step * byte with step = max |a| /
-// 127; with codes of 4 bits, which are worth it, two planes of bytes, a = step (128 high + low)
-// with step = max |a| / 16256. They meet the codes in exact integer sums: each product is within
-// step / 2 * (2^bits - 1) of that in float32. The zeros' part is float32. Included once per target.
+// once times the scales of a group, becomes two planes of signed bytes, a = step (128 high + low)
+// with step = max |a| / 16256, which meet the codes in exact integer sums: each product is within
+// step / 2 * (2^bits - 1) of that in float32. The zeros' part is float32. Included
+// once per target.
 #if defined(SNUG_KERNEL_AFFINE_PRODUCTS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef SNUG_KERNEL_AFFINE_PRODUCTS_INL_H
 #undef SNUG_KERNEL_AFFINE_PRODUCTS_INL_H
@@ -17,10 +17,9 @@ SNUG_BEFORE_NAMESPACE();
 namespace snug {
 namespace HWY_NAMESPACE {
 
-constexpr size_t PlanesOf(size_t bits) { return bits == 2 ? 1 : 2; }
-constexpr float TopOf(size_t bits) { return PlanesOf(bits) == 1 ? 127 : 127 * 128; }
-// Rows of x whose sums stay in registers.
-constexpr size_t CodeRows(size_t bits) { return 4 - PlanesOf(bits); }
+inline constexpr size_t kPlaneRows = 16;  // values whose high and then low bytes lie together
+inline constexpr float kPlaneTop = 127 * 128;
+inline constexpr size_t kCodeRows = 2;  // rows of x whose sums stay in registers
 
 // A tile of keys or of values: codes with scales and zeros of [groups, rows] (keys: of token groups
 // by channel; values: of channel groups by token), or rows of floats.
@@ -38,43 +37,32 @@ struct Tile {
 
 // Rows of x times the scales of a group.
 struct Folded {
-  int8_t* bytes;            // [n, planes, rows]
-  float steps[kRowTile];    // of the bytes
+  int8_t* planes;           // [n, rows / 16, 2, 16]
+  float steps[kRowTile];    // of the planes
   float offsets[kRowTile];  // x times the zeros
 };
 
-// to [planes, n] = n values, a multiple of 16, times `inverse`.
-template <size_t kPlanes>
-static HWY_INLINE void ToBytes(const float* x, size_t n, float inverse, int8_t* to) {
+// to [n / 16, 2, 16] = the planes of n values times `inverse`.
+static HWY_INLINE void ToPlanes(const float* x, size_t n, float inverse, int8_t* to) {
   const DF d;
   const VF by = hn::Set(d, inverse);
-  for (size_t i = 0; i < n; i += 16) {
+  for (size_t i = 0; i < n; i += kPlaneRows, to += 2 * kPlaneRows) {
 #if HWY_TARGET == HWY_AVX2
     const __m256i a = _mm256_cvtps_epi32(hn::Mul(hn::LoadU(d, x + i), by).raw);
     const __m256i b = _mm256_cvtps_epi32(hn::Mul(hn::LoadU(d, x + i + 8), by).raw);
     const __m256i v = _mm256_packs_epi32(a, b);  // four of a, four of b, then the others
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    __m256i high = v, low = v;
-    if constexpr (kPlanes == 2) {
-      high = _mm256_mulhrs_epi16(v, _mm256_set1_epi16(256));  // (v + 64) >> 7
-      low = _mm256_sub_epi16(v, _mm256_slli_epi16(high, 7));
-    }
-    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(high, low), order);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_castsi256_si128(bytes));
-    if constexpr (kPlanes == 2) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + n + i), _mm256_extracti128_si256(bytes, 1));
-    }
+    const __m256i high = _mm256_mulhrs_epi16(v, _mm256_set1_epi16(256));  // (v + 64) >> 7
+    const __m256i low = _mm256_sub_epi16(v, _mm256_slli_epi16(high, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(high, low), order));
 #else
-    for (size_t k = i; k < i + 16; k += kLanes) {
+    for (size_t k = 0; k < kPlaneRows; k += kLanes) {
+      const VI v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i + k), by));
       const hn::Rebind<int8_t, DI> d8;
-      const VI v = hn::NearestInt(hn::Mul(hn::LoadU(d, x + k), by));
-      if constexpr (kPlanes == 1) {
-        hn::StoreU(hn::DemoteTo(d8, v), d8, to + k);
-      } else {
-        const VI high = hn::ShiftRight<7>(hn::Add(v, hn::Set(DI(), 64)));
-        hn::StoreU(hn::DemoteTo(d8, high), d8, to + k);
-        hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<7>(high))), d8, to + n + k);
-      }
+      const VI high = hn::ShiftRight<7>(hn::Add(v, hn::Set(DI(), 64)));
+      hn::StoreU(hn::DemoteTo(d8, high), d8, to + k);
+      hn::StoreU(hn::DemoteTo(d8, hn::Sub(v, hn::ShiftLeft<7>(high))), d8, to + kPlaneRows + k);
     }
 #endif
   }
@@ -104,12 +92,10 @@ static HWY_INLINE void FoldR(const Tile& t, size_t g, size_t first, const float*
   for (size_t r = 0; r < R; ++r) {
     to->offsets[first + r] = hn::GetLane(hn::SumOfLanes(d, offset[r]));
     const float max = hn::GetLane(hn::MaxOfLanes(d, most[r]));
-    to->steps[first + r] = max / TopOf(t.bits);
+    to->steps[first + r] = max / kPlaneTop;
     // A max so small that its inverse is none has no part in any sum.
-    const float inverse = max > 1e-30f ? TopOf(t.bits) / max : 0;
-    int8_t* bytes = to->bytes + (first + r) * PlanesOf(t.bits) * rows;
-    t.bits == 2 ? ToBytes<PlanesOf(2)>(products + r * rows, rows, inverse, bytes)
-                : ToBytes<PlanesOf(4)>(products + r * rows, rows, inverse, bytes);
+    const float inverse = max > 1e-30f ? kPlaneTop / max : 0;
+    ToPlanes(products + r * rows, rows, inverse, to->planes + 2 * (first + r) * rows);
   }
 }
 
@@ -123,81 +109,62 @@ static HWY_NOINLINE void Fold(const Tile& t, size_t g, const float* x, size_t x_
 // Rows after which sums of 16 bits (AVX2), each over pairs of products, are added to wider ones.
 constexpr size_t SafeRows(size_t bits) { return bits == 2 ? 128 : 32; }
 
-// The sums of one row of x and one plane: kWide lanes. Compilers keep named vectors in registers
+// The sums of one row of x: kWide lanes of each plane. Compilers keep named vectors in registers
 // where they would not an array.
 template <size_t kBits>
-struct PlaneSums {
+struct RowSums {
 #if HWY_TARGET == HWY_AVX2
   static_assert(127 * ((1 << kBits) - 1) * SafeRows(kBits) / 2 < 32768);
-  __m256i sum0, sum1;
-  HWY_INLINE void Clear() { sum0 = sum1 = _mm256_setzero_si256(); }
-  // Four rows of codes times four bytes.
-  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* bytes) {
-    const __m256i x = Broadcast4(bytes).raw;
-    sum0 = _mm256_add_epi16(sum0, _mm256_maddubs_epi16(codes[0].raw, x));
-    sum1 = _mm256_add_epi16(sum1, _mm256_maddubs_epi16(codes[1].raw, x));
-    asm("" : "+x"(sum0), "+x"(sum1));
+  __m256i high0, high1, low0, low1;
+  HWY_INLINE void Clear() { high0 = high1 = low0 = low1 = _mm256_setzero_si256(); }
+  // Four rows of codes times four bytes of each plane.
+  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* planes) {
+    const __m256i h = Broadcast4(planes).raw, l = Broadcast4(planes + kPlaneRows).raw;
+    high0 = _mm256_add_epi16(high0, _mm256_maddubs_epi16(codes[0].raw, h));
+    high1 = _mm256_add_epi16(high1, _mm256_maddubs_epi16(codes[1].raw, h));
+    low0 = _mm256_add_epi16(low0, _mm256_maddubs_epi16(codes[0].raw, l));
+    low1 = _mm256_add_epi16(low1, _mm256_maddubs_epi16(codes[1].raw, l));
+    asm("" : "+x"(high0), "+x"(high1), "+x"(low0), "+x"(low1));
   }
-  // Adds `kBy` times the sums.
-  template <int kBy>
+  // Adds 128 times the high sums and the low ones.
   HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    const __m256i by = _mm256_set1_epi16(kBy);
-    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(sum0, by)});
-    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(sum1, by)});
+    const __m256i ones = _mm256_set1_epi16(1), by = _mm256_set1_epi16(128);
+    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(high0, by)});
+    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(high1, by)});
+    sums[0] = hn::Add(sums[0], VI{_mm256_madd_epi16(low0, ones)});
+    sums[1] = hn::Add(sums[1], VI{_mm256_madd_epi16(low1, ones)});
   }
 #else
-  VI sum[kPass];
+  VI high[kPass], low[kPass];
   HWY_INLINE void Clear() {
-    for (size_t k = 0; k < kPass; ++k) sum[k] = hn::Zero(DI());
+    for (size_t k = 0; k < kPass; ++k) high[k] = low[k] = hn::Zero(DI());
   }
-  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* bytes) {
-    const VU x = Broadcast4(bytes);
-    for (size_t k = 0; k < kPass; ++k) sum[k] = QuadDot(sum[k], codes[k], x);
-  }
-  template <int kBy>
-  HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    static_assert(kBy == 1 || kBy == 128);
+  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* planes) {
+    const VU h = Broadcast4(planes), l = Broadcast4(planes + kPlaneRows);
     for (size_t k = 0; k < kPass; ++k) {
-      sums[k] = hn::Add(sums[k], kBy == 1 ? sum[k] : hn::ShiftLeft<7>(sum[k]));
+      high[k] = QuadDot(high[k], codes[k], h);
+      low[k] = QuadDot(low[k], codes[k], l);
+    }
+  }
+  HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
+    for (size_t k = 0; k < kPass; ++k) {
+      sums[k] = hn::Add(sums[k], hn::Add(hn::ShiftLeft<7>(high[k]), low[k]));
     }
   }
 #endif
 };
 
-// Of all its planes.
-template <size_t kBits>
-struct RowSums {
-  PlaneSums<kBits> high, low;
-  HWY_INLINE void Clear() {
-    high.Clear();
-    if constexpr (PlanesOf(kBits) == 2) low.Clear();
-  }
-  HWY_INLINE void Add(const VU (&codes)[kPass], const int8_t* bytes, size_t rows) {
-    high.Add(codes, bytes);
-    if constexpr (PlanesOf(kBits) == 2) low.Add(codes, bytes + rows);
-  }
-  HWY_INLINE void AddTo(VI (&sums)[kPass]) const {
-    if constexpr (PlanesOf(kBits) == 2) {
-      high.template AddTo<128>(sums);
-      low.template AddTo<1>(sums);
-    } else {
-      high.template AddTo<1>(sums);
-    }
-  }
-};
-
-// R rows of x, one or CodeRows.
+// R rows of x, one or kCodeRows.
 template <size_t kBits, size_t R>
 struct CodeSums {
-  RowSums<kBits> a, b, c;
+  RowSums<kBits> a, b;
   HWY_INLINE void Clear() {
     a.Clear();
     if constexpr (R > 1) b.Clear();
-    if constexpr (R > 2) c.Clear();
   }
-  // Quad P of a block's rows, of `rows` in all.
+  // Quad P of a block's rows.
   template <size_t P>
-  HWY_INLINE void AddQuad(const uint8_t* block, const int8_t* bytes, size_t rows) {
+  HWY_INLINE void AddQuad(const uint8_t* block, const int8_t* planes, size_t stride) {
     VU codes[kPass];
     const VU mask = hn::Set(DU(), ((1u << kBits) - 1) * 0x01010101u);
     HWY_UNROLL(4)
@@ -209,11 +176,9 @@ struct CodeSums {
         codes[k] = hn::And(hn::ShiftRight<kBits * P>(packed), mask);
       }
     }
-    bytes += 4 * P;
-    const size_t stride = PlanesOf(kBits) * rows;
-    a.Add(codes, bytes, rows);
-    if constexpr (R > 1) b.Add(codes, bytes + stride, rows);
-    if constexpr (R > 2) c.Add(codes, bytes + 2 * stride, rows);
+    planes += 4 * P;
+    a.Add(codes, planes);
+    if constexpr (R > 1) b.Add(codes, planes + stride);
   }
 };
 
@@ -223,7 +188,8 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
                                       size_t first, float* to) {
   constexpr size_t kBlock = AffineBlockRows(kBits);
   constexpr size_t kSafe = SafeRows(kBits);
-  const int8_t* bytes = x.bytes + first * PlanesOf(kBits) * rows;
+  const size_t stride = 2 * rows;
+  const int8_t* planes = x.planes + first * stride;
   VI sums[R][kPass];
   for (size_t r = 0; r < R; ++r) {
     for (size_t k = 0; k < kPass; ++k) sums[r][k] = hn::Zero(DI());
@@ -233,16 +199,16 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
     part.Clear();
     const size_t end = std::min(rows, begin + kSafe);
     for (size_t row = begin; row < end; row += kBlock, blocks += kAffineBlockBytes) {
-      part.template AddQuad<0>(blocks, bytes + row, rows);
-      part.template AddQuad<1>(blocks, bytes + row, rows);
+      const int8_t* p = planes + row / kPlaneRows * 2 * kPlaneRows + row % kPlaneRows;
+      part.template AddQuad<0>(blocks, p, stride);
+      part.template AddQuad<1>(blocks, p, stride);
       if constexpr (kBits == 2) {
-        part.template AddQuad<2>(blocks, bytes + row, rows);
-        part.template AddQuad<3>(blocks, bytes + row, rows);
+        part.template AddQuad<2>(blocks, p, stride);
+        part.template AddQuad<3>(blocks, p, stride);
       }
     }
     part.a.AddTo(sums[0]);
     if constexpr (R > 1) part.b.AddTo(sums[1]);
-    if constexpr (R > 2) part.c.AddTo(sums[2]);
   }
   const DF d;
   for (size_t r = 0; r < R; ++r) {
@@ -257,9 +223,10 @@ static HWY_INLINE void MultiplyCodesR(const uint8_t* blocks, size_t rows, const 
 template <size_t kBits>
 static HWY_NOINLINE void MultiplyCodes(const uint8_t* blocks, size_t rows, const Folded& x,
                                        size_t n, float* sums) {
-  constexpr size_t kRows = CodeRows(kBits);
   size_t r = 0;
-  for (; r + kRows <= n; r += kRows) MultiplyCodesR<kBits, kRows>(blocks, rows, x, r, sums);
+  for (; r + kCodeRows <= n; r += kCodeRows) {
+    MultiplyCodesR<kBits, kCodeRows>(blocks, rows, x, r, sums);
+  }
   for (; r < n; ++r) MultiplyCodesR<kBits, 1>(blocks, rows, x, r, sums);
 }
 
@@ -280,7 +247,7 @@ static HWY_INLINE void ForProducts(const Tile& t, const float* x, size_t x_strid
                                    const F& f) {
   HWY_ALIGN float sums[kRowTile * kWide];
   Folded folded;
-  folded.bytes = reinterpret_cast<int8_t*>(t.room + kRowTile * t.rows);
+  folded.planes = reinterpret_cast<int8_t*>(t.room + kRowTile * t.rows);
   const size_t share = t.next_bytes / (t.width / kWide);
   for (size_t c = 0; c < t.width; c += kWide) {
     if (t.next != nullptr) Fetch(t.next + c / kWide * share, share);
