@@ -53,7 +53,7 @@ TEST(EnginePlace, EveryBitIsAsInMemory) {
         o.chunk = place[4] == 0 ? 64 : 7;
         o.threads = place[4] == 0 ? 2 : 1;
         if (place[4] == 0) o.place = PlaceChoice::kStream;
-        o.sequences = 2;
+        o.sequences = o.logit_rows = 2;
         auto engine = OpenOrFail(o);
         ASSERT_NE(engine, nullptr);
         const std::string what = std::string(arch) + " " + read + " " + place;
